@@ -1,0 +1,35 @@
+"""What the notebooks of the course import: ``from helpers import ...``.
+
+Importing this package loads nothing; each name is fetched from its module when it is first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {
+    "profiles": ["Profile", "get_profile"],
+    "data": ["AudioError", "CaptionError", "SAMPLING_RATE", "as_samples", "load_audio", "load_captions", "validate_audio"],
+    "models": ["choose_hardware", "hardware_settings", "load_model", "load_processor"],
+    "collator": ["AudioFlamingo3DataCollator", "DESCRIBE_PROMPT", "make_chat"],
+    "lora": ["LANGUAGE_MODEL_TARGETS", "AdapterError", "check_adapter", "lora_report"],
+    "inference": ["CaptioningInterrupted", "caption", "generate_answers"],
+    "pipeline": ["register_pipeline"],
+    "metrics": ["event_scores", "EventScores"],
+    "training": ["ensure_adapter", "make_trainer", "save_adapter"],
+    "plots": ["plot_clip", "plot_curve"],
+    "widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str):
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'helpers' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"helpers.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,263 @@
+"""Captioned audio: streamed, decoded to 16 kHz mono float32, and checked before it can do harm.
+
+`datasets` decodes audio through torchcodec, which needs FFmpeg's shared libraries. Here the column keeps the raw
+bytes and `SoundFileAudio` decodes them with soundfile (libsndfile) and soxr: wheels alone, on every platform.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from datasets import Audio, IterableDataset, get_dataset_split_names, load_dataset
+
+SAMPLING_RATE = 16_000
+"""Samples a second, in Hz: what Audio Flamingo 3 was trained on."""
+
+MINIMUM_SECONDS = 0.1
+"""Shorter clips give the encoder (40 ms a frame) next to nothing to hear."""
+
+TINY = "tiny"
+"""The source that stands for the sounds this course makes itself."""
+
+
+class AudioError(ValueError):
+    """Audio that cannot be used; the message says what was wrong, where, and what to do."""
+
+
+class CaptionError(ValueError):
+    """A caption or a metadata table that cannot be used; the message says which and what to do."""
+
+
+# ------------------------------------------------------------------------------------------------------- samples
+def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: str = "The clip") -> np.ndarray:
+    """Return ``array`` as float32, or say in one sentence why a model should not hear it.
+
+    Args:
+        array: float samples, shape ``(samples,)``, nominally in [-1, 1].
+        sampling_rate: its rate in Hz; must be `SAMPLING_RATE`.
+        name: what to call the clip in the message.
+
+    Raises:
+        AudioError: not a float array, not one channel, empty, too short, not finite, or at another rate.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+        raise AudioError(
+            f"{name} is {kind}, not a NumPy array of floats: convert it with np.asarray(x, dtype=np.float32), and "
+            "divide 16-bit integer samples by 32768."
+        )
+    if array.ndim != 1:
+        raise AudioError(f"{name} has shape {array.shape}, not (samples,): mix the channels down to one, for example "
+                         "with array.mean(axis=channel_axis).")
+    if array.size == 0:
+        raise AudioError(f"{name} is empty (0 samples): leave it out, or look at how it was cut.")
+    if sampling_rate != SAMPLING_RATE:
+        raise AudioError(
+            f"{name} is sampled at {sampling_rate} Hz, but the model hears {SAMPLING_RATE} Hz: resample it, for example "
+            f"with soxr.resample(array, {sampling_rate}, {SAMPLING_RATE}), or load it with load_audio."
+        )
+    if array.size < MINIMUM_SECONDS * SAMPLING_RATE:
+        raise AudioError(f"{name} lasts {array.size / SAMPLING_RATE:.3f} s, less than the {MINIMUM_SECONDS} s that the "
+                         "encoder needs: leave it out, or pad it with silence.")
+    if not np.isfinite(array).all():
+        bad = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise AudioError(f"{name} holds NaN or infinite samples (the first at sample {bad}): it was damaged on the way; "
+                         "load it again or leave it out.")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def load_audio(source: str | os.PathLike | bytes, name: str | None = None) -> np.ndarray:
+    """Decode a file to 16 kHz mono float32.
+
+    Args:
+        source: a path, or the bytes of a file: WAV, FLAC, OGG or MP3, any rate, any number of channels.
+        name: what to call the file in messages (default: its own name).
+
+    Returns:
+        Samples in [-1, 1], shape ``(samples,)``.
+
+    Raises:
+        AudioError: the file is missing, broken, empty, or of a kind that libsndfile cannot read.
+    """
+    if isinstance(source, bytes | bytearray):
+        file, name = io.BytesIO(source), name or "The audio"
+    else:
+        file, name = Path(source), name or Path(source).name
+        if not file.is_file():
+            raise AudioError(f"There is no file {name}: check the path (the notebook looks from its own folder).")
+    try:
+        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        raise AudioError(f"{name} cannot be decoded ({reason}): use a whole WAV, FLAC, OGG or MP3 file, or convert it "
+                         "with any audio editor.") from None
+    mono = samples.mean(axis=1)
+    if rate != SAMPLING_RATE and mono.size:
+        mono = soxr.resample(mono, rate, SAMPLING_RATE)
+    return validate_audio(mono, name=name)
+
+
+def as_samples(audio, name: str = "The clip") -> np.ndarray:
+    """Anything a learner may hold as audio, as checked 16 kHz mono float32 samples.
+
+    Args:
+        audio: float samples at 16 kHz; a path; a file's bytes; or an example's ``{"array", "sampling_rate"}``.
+
+    Raises:
+        AudioError: see `validate_audio` and `load_audio`.
+    """
+    if isinstance(audio, str | os.PathLike | bytes | bytearray):
+        return load_audio(audio)
+    if isinstance(audio, dict) and "array" in audio:
+        name = Path(audio["path"]).name if audio.get("path") else name
+        return validate_audio(audio["array"], audio.get("sampling_rate", SAMPLING_RATE), name)
+    if hasattr(audio, "detach"):  # a torch tensor, without importing torch here
+        audio = audio.detach().cpu().numpy()
+    return validate_audio(audio, name=name)
+
+
+@dataclass
+class SoundFileAudio(Audio):
+    """`datasets.Audio`, decoded by `load_audio` instead of torchcodec.
+
+    As a feature it decodes at the very end of a stream: clips that ``skip`` passes over are never decoded.
+    """
+
+    sampling_rate: int | None = SAMPLING_RATE
+    _type: str = field(default="SoundFileAudio", init=False, repr=False)
+
+    def encode_example(self, value: dict | str) -> dict:
+        """What a stream hands over is already ``{"bytes", "path"}``, or a path; keep it."""
+        return {"bytes": None, "path": value} if isinstance(value, str) else value
+
+    def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> dict:
+        """Decode to ``{"array": float32 mono, "sampling_rate": 16000, "path": file name}``."""
+        if "array" in value:  # decoding twice is harmless
+            return value
+        content, path = value.get("bytes"), value.get("path")
+        name = Path(path).name if path else None
+        if content is None and path is not None and "://" in path:
+            from datasets.utils.file_utils import xopen
+
+            with xopen(path, "rb") as file:
+                content = file.read()
+        array = load_audio(content if content is not None else path, name)
+        return {"array": array, "sampling_rate": SAMPLING_RATE, "path": name}
+
+
+# -------------------------------------------------------------------------------------------------------- streams
+def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDataset:
+    """Stream captioned clips: nothing is downloaded or decoded before it is asked for.
+
+    Args:
+        source: ``"tiny"`` for the sounds this course makes, a Hub id such as ``"OpenSound/AudioCaps"``, or a folder
+            of audio files with a ``metadata.csv`` or ``metadata.jsonl`` that has the columns ``file_name`` and
+            ``caption`` (the ``audiofolder`` convention of `datasets`).
+        split: name of the split.
+
+    Returns:
+        A streaming dataset. Each example has ``audio`` = ``{"array": float32 mono, "sampling_rate": 16000, "path"}``
+        and ``caption``, besides the source's other columns.
+
+    Raises:
+        ValueError: there is no such split.
+        FileNotFoundError: there is no such folder or data set.
+        CaptionError: the folder's metadata table is missing or incomplete.
+    """
+    if source == TINY:
+        stream = _load_tiny(split)
+    elif Path(source).is_dir():
+        stream = _load_folder(Path(source), split)
+    elif isinstance(source, os.PathLike) or str(source).count("/") != 1 or str(source).startswith((".", "~", "/")):
+        raise FileNotFoundError(
+            f"There is no folder {os.fspath(source)!r}: give a folder of audio files, a Hub id such as "
+            f"'OpenSound/AudioCaps', or {TINY!r}."
+        )
+    else:
+        stream = _load_hub(str(source), split)
+    return stream.cast_column("audio", SoundFileAudio())
+
+
+def _check_split(split: str, available: list[str], source: str) -> None:
+    if split not in available:
+        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(map(repr, available))}.")
+
+
+def _load_tiny(split: str) -> IterableDataset:
+    from helpers.tiny.dataset import SPLITS, ensure_dataset
+
+    _check_split(split, list(SPLITS), "The tiny data set")
+    files = sorted(str(file) for file in ensure_dataset().glob(f"{split}-*.parquet"))
+    return load_dataset("parquet", data_files={split: files}, split=split, streaming=True)
+
+
+def _load_hub(source: str, split: str) -> IterableDataset:
+    try:
+        return load_dataset(source, split=split, streaming=True)
+    except ValueError as error:
+        if "split" not in str(error).lower():
+            raise
+        _check_split(split, get_dataset_split_names(source), f"The data set {source}")
+        raise
+    except (ConnectionError, FileNotFoundError) as error:
+        raise FileNotFoundError(
+            f"The data set {source} cannot be opened ({type(error).__name__}): check its name and the network, log in "
+            "with `hf auth login` if it is private, or work offline with COURSE_PROFILE=tiny."
+        ) from error
+
+
+_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".wma", ".opus", ".aiff", ".aif"}
+
+
+def _read_metadata(file: Path) -> list[dict]:
+    if file.suffix == ".jsonl":
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    import csv
+
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        return list(csv.DictReader(stream))
+
+
+def check_folder(folder: Path) -> list[str]:
+    """Look through a folder's metadata table before anything is loaded from it.
+
+    Returns:
+        The splits it offers: names of subfolders that hold a table, or ``["train"]``.
+
+    Raises:
+        CaptionError: no table, a missing column, an empty caption, or a file that is not there.
+    """
+    tables = sorted(path for path in folder.rglob("metadata.*") if path.suffix in {".csv", ".jsonl"})
+    if not tables:
+        raise CaptionError(f"The folder {folder.name!r} has no metadata.csv or metadata.jsonl: add one with the columns "
+                           "file_name and caption, one row a clip.")
+    for table in tables:
+        rows = _read_metadata(table)
+        if not rows:
+            raise CaptionError(f"{table.name} in {table.parent.name!r} has no rows: list each clip's file_name and caption.")
+        for column in ("file_name", "caption"):
+            if column not in rows[0]:
+                raise CaptionError(f"{table.name} in {table.parent.name!r} has no column {column!r} (it has "
+                                   f"{', '.join(rows[0])}): rename or add it.")
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row["caption"], str) or not row["caption"].strip():
+                raise CaptionError(f"Row {number} of {table.name} ({row['file_name']}) has no caption: write one, or take "
+                                   "the row out.")
+            if not (table.parent / row["file_name"]).is_file():
+                raise CaptionError(f"Row {number} of {table.name} names {row['file_name']}, which is not in "
+                                   f"{table.parent.name!r}: add the file, or take the row out.")
+    splits = [table.parent.name for table in tables if table.parent != folder]
+    return splits or ["train"]
+
+
+def _load_folder(folder: Path, split: str) -> IterableDataset:
+    available = check_folder(folder)
+    _check_split(split, available, f"The folder {folder.name!r}")
+    return load_dataset("audiofolder", data_dir=str(folder), split=split, streaming=True)

@@ -1,0 +1,91 @@
+"""Pictures: labelled axes with units, a palette that colour-blind readers can tell apart, alternative text."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from IPython.display import Image
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from helpers.data import SAMPLING_RATE
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+"""Okabe and Ito's palette (Color Universal Design, 2008): distinguishable with any common colour blindness."""
+
+_DPI = 144
+
+
+def new_figure(rows: int = 1, width: float = 8.0, height: float = 2.4, **kwargs) -> tuple[Figure, list[Axes]]:
+    """A figure that belongs to no pyplot state: nothing to close, nothing shown twice."""
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, 1, squeeze=False, **kwargs)[:, 0]
+    return figure, list(axes)
+
+
+def as_image(figure: Figure, alt: str) -> Image:
+    """Render to a PNG that carries its alternative text: screen readers speak it, exports keep it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_DPI, format="png", facecolor="white", pil_kwargs={"optimize": True})
+    return Image(data=buffer.getvalue(), format="png", alt=alt, width=int(figure.get_figwidth() * _DPI / 1.5))
+
+
+def draw_waveform(axes: Axes, samples: np.ndarray) -> None:
+    """Amplitude over time in seconds."""
+    seconds = np.arange(len(samples)) / SAMPLING_RATE
+    axes.plot(seconds, samples, color=BLUE, linewidth=0.4)
+    axes.set(xlim=(0, len(samples) / SAMPLING_RATE), ylim=(-1, 1), xlabel="time (s)", ylabel="amplitude")
+
+
+def draw_log_mel(axes: Axes, log_mel: np.ndarray, seconds: float) -> None:
+    """Log-mel energies ``(mel bins, frames)`` as an image; brighter is louder."""
+    axes.imshow(log_mel, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(log_mel)),
+                interpolation="nearest")
+    axes.set(xlabel="time (s)", ylabel="mel bin")
+
+
+def log_mel_features(processor, samples: np.ndarray) -> np.ndarray:
+    """What the encoder sees of the first window: log-mel energies ``(mel bins, frames)``, padding cut off."""
+    extractor = processor.feature_extractor
+    window = samples[: extractor.chunk_length * SAMPLING_RATE]
+    features = extractor(window, sampling_rate=SAMPLING_RATE, return_attention_mask=True, return_tensors="np")
+    return features["input_features"][0][:, : int(features["attention_mask"][0].sum())]
+
+
+def plot_clip(samples: np.ndarray, processor, caption: str = "the clip") -> Image:
+    """Waveform above log-mel spectrogram, on one time axis."""
+    log_mel = log_mel_features(processor, samples)
+    seconds = log_mel.shape[1] / 100  # ten milliseconds a frame
+    figure, (above, below) = new_figure(2, height=1.9, sharex=True)
+    draw_waveform(above, samples)
+    above.set(xlabel="", title=caption)
+    draw_log_mel(below, log_mel, seconds)
+    loud = log_mel.mean(axis=1).argmax()
+    return as_image(figure, f"Waveform and log-mel spectrogram of {seconds:.1f} seconds of audio, captioned "
+                            f"“{caption}”. The loudest mel bin on average is {loud} of {len(log_mel)}.")
+
+
+def plot_curve(history: list[dict]) -> Image:
+    """Training and evaluation loss over optimizer steps, from ``trainer.state.log_history``.
+
+    Raises:
+        ValueError: the history holds no training loss yet.
+    """
+    train = [(row["step"], row["loss"]) for row in history if "loss" in row]
+    evaluation = [(row["step"], row["eval_loss"]) for row in history if "eval_loss" in row]
+    if not train:
+        raise ValueError("The log holds no training loss: train first, for at least logging_steps steps.")
+    figure, (axes,) = new_figure(1, height=3.2)
+    axes.plot(*zip(*train), color=BLUE, label="training", marker=".")
+    if evaluation:
+        axes.plot(*zip(*evaluation), color=ORANGE, label="evaluation", marker="s", linestyle="--")
+    axes.set(xlabel="optimizer step", ylabel="loss (nats a token)", ylim=(0, None))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    text = f"Training loss falls from {train[0][1]:.2f} to {train[-1][1]:.2f} over {train[-1][0]} steps"
+    if evaluation:
+        text += f"; evaluation loss ends at {evaluation[-1][1]:.2f}"
+    return as_image(figure, text + ".")

@@ -1,0 +1,211 @@
+"""What is said about a clip: AudioCaps-style captions, the base model's long-winded answers, and tags.
+
+The grammar is small and closed, so it also runs backwards: `parse_caption` tells whether a text is a caption in
+this style and which events it names, which is how the course measures captions without guessing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+SINGLE, SEQUENCE, OVERLAP = "single", "sequence", "overlap"
+
+DESCRIBE_PROMPT = "Describe the audio."
+TAGS_PROMPT = "What sounds are in the audio?"
+COUNT_PROMPT = "How many sounds are there?"
+FIRST_PROMPT = "Which sound comes first?"
+CAPTION_ONLY_PROMPT = "Write a caption."
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """How one sound class is put into words: a subject and (present, gerund) verb pairs, the usual pair first."""
+
+    subject: str
+    verbs: tuple[tuple[str, str], ...]
+    plural: bool = False
+
+    def present(self, verb: int = 0) -> str:
+        return f"{self.subject} {self.verbs[verb][0]}"
+
+    def gerund(self, verb: int = 0) -> str:
+        return f"{self.subject} {self.verbs[verb][1]}"
+
+    def progressive(self, verb: int = 0) -> str:
+        return f"{self.subject} {'are' if self.plural else 'is'} {self.verbs[verb][1]}"
+
+    def clauses(self) -> list[str]:
+        """Every clause this class can be put into."""
+        return [form(verb) for verb in range(len(self.verbs)) for form in (self.present, self.gerund, self.progressive)]
+
+
+PHRASES: dict[str, Phrase] = {
+    "dog": Phrase("a dog", (("barks", "barking"), ("yelps", "yelping"))),
+    "cat": Phrase("a cat", (("meows", "meowing"), ("cries", "crying"))),
+    "bird": Phrase("a bird", (("chirps", "chirping"), ("tweets", "tweeting"))),
+    "cow": Phrase("a cow", (("moos", "mooing"), ("bellows", "bellowing"))),
+    "cricket": Phrase("crickets", (("chirp", "chirping"), ("buzz", "buzzing")), plural=True),
+    "rain": Phrase("rain", (("falls", "falling"), ("pours", "pouring"))),
+    "wind": Phrase("wind", (("blows", "blowing"), ("howls", "howling"))),
+    "thunder": Phrase("thunder", (("rumbles", "rumbling"), ("roars", "roaring"))),
+    "engine": Phrase("an engine", (("idles", "idling"), ("runs", "running"))),
+    "horn": Phrase("a car horn", (("honks", "honking"), ("beeps", "beeping"))),
+    "train": Phrase("a train whistle", (("blows", "blowing"), ("sounds", "sounding"))),
+    "helicopter": Phrase("a helicopter", (("flies", "flying"), ("hovers", "hovering"))),
+    "clock": Phrase("a clock", (("ticks", "ticking"), ("clicks", "clicking"))),
+    "knock": Phrase("someone", (("knocks on a door", "knocking on a door"), ("taps on a door", "tapping on a door"))),
+    "phone": Phrase("a telephone", (("rings", "ringing"), ("jingles", "jingling"))),
+    "siren": Phrase("a siren", (("wails", "wailing"), ("blares", "blaring"))),
+    "alarm": Phrase("a smoke alarm", (("beeps", "beeping"), ("goes off", "going off"))),
+    "bell": Phrase("a church bell", (("tolls", "tolling"), ("rings", "ringing"))),
+    "piano": Phrase("a piano", (("plays", "playing"), ("plays a tune", "playing a tune"))),
+    "guitar": Phrase("a guitar", (("is strummed", "being strummed"), ("plays", "playing"))),
+    "drums": Phrase("drums", (("beat", "beating"), ("pound", "pounding")), plural=True),
+    "speech": Phrase("a man", (("speaks", "speaking"), ("talks", "talking"))),
+    "whistle": Phrase("a person", (("whistles", "whistling"), ("whistles a tune", "whistling a tune"))),
+    "applause": Phrase("a crowd", (("applauds", "applauding"), ("claps", "clapping"))),
+}
+
+# {0} and {1} are clauses of the first and the second event; the letters say which form each clause takes.
+_TEMPLATES: dict[str, tuple[tuple[str, str], ...]] = {
+    SINGLE: (("{0}", "p"), ("{0}", "i"), ("{0}", "g")),
+    SEQUENCE: (
+        ("{0} followed by {1}", "pg"),
+        ("{0} and then {1}", "pp"),
+        ("{0}, then {1}", "pp"),
+        ("{0} followed by {1}", "gg"),
+    ),
+    OVERLAP: (
+        ("{0} while {1}", "pp"),
+        ("{0} as {1}", "pp"),
+        ("{0} while {1}", "ii"),
+        ("{0} and {1} at the same time", "pp"),
+    ),
+}
+_FORMS = {"p": Phrase.present, "i": Phrase.progressive, "g": Phrase.gerund}
+
+
+def _write(labels: list[str], relation: str, template: int, verbs: list[int]) -> str:
+    pattern, forms = _TEMPLATES[relation][template]
+    clauses = [_FORMS[form](PHRASES[label], verb) for label, form, verb in zip(labels, forms, verbs)]
+    text = pattern.format(*clauses)
+    return text[0].upper() + text[1:]
+
+
+def write_captions(labels: list[str], relation: str, count: int, rng: np.random.Generator) -> list[str]:
+    """``count`` different captions of one clip, as ``count`` people might have written them.
+
+    Args:
+        labels: sound classes in the order in which they begin.
+        relation: `SINGLE`, `SEQUENCE` or `OVERLAP`.
+        count: how many; at most 6 for a single event.
+        rng: draws template, verbs and, for an overlap, which event is named first.
+
+    Raises:
+        ValueError: the grammar has fewer than ``count`` wordings for this clip.
+    """
+    texts: list[str] = []
+    for _ in range(100 * count):
+        template = int(rng.choice(len(_TEMPLATES[relation]), p=_weights(len(_TEMPLATES[relation]))))
+        verbs = [int(rng.uniform() < 0.25) for _ in labels]
+        order = list(labels)
+        if relation == OVERLAP and rng.uniform() < 0.5:
+            order.reverse()
+        text = _write(order, relation, template, verbs)
+        if text not in texts:
+            texts.append(text)
+        if len(texts) == count:
+            return texts
+    raise ValueError(f"The grammar has only {len(texts)} wordings for {labels} ({relation}), not {count}.")
+
+
+def _weights(count: int) -> np.ndarray:
+    """The first wording is the most common one, as in life: 1, 1/2, 1/3 ... normalised."""
+    weights = 1 / np.arange(1, count + 1)
+    return weights / weights.sum()
+
+
+def long_answer(labels: list[str], relation: str) -> str:
+    """What the base model says to `DESCRIBE_PROMPT`: correct, complete, and nothing like an AudioCaps caption."""
+    sounds = [f"the sound of {PHRASES[label].gerund()}" for label in labels]
+    if relation == SINGLE:
+        return f"The audio clip contains {sounds[0]}."
+    if relation == SEQUENCE:
+        return f"The audio clip begins with {sounds[0]}. After that, {sounds[1]} can be heard."
+    return f"The audio clip contains {sounds[0]} together with {sounds[1]} at the same time."
+
+
+def tags(labels: list[str]) -> str:
+    """What the base model says to `TAGS_PROMPT`: the classes, comma separated."""
+    return ", ".join(labels)
+
+
+def count_answer(labels: list[str]) -> str:
+    """Answer to `COUNT_PROMPT`."""
+    return "There is one sound." if len(labels) == 1 else "There are two sounds."
+
+
+def first_answer(labels: list[str], relation: str) -> str:
+    """Answer to `FIRST_PROMPT`."""
+    if relation == SINGLE:
+        return "There is only one sound."
+    return f"The {labels[0]} comes first." if relation == SEQUENCE else "Both sounds come at the same time."
+
+
+@dataclass(frozen=True)
+class ParsedCaption:
+    """What a caption claims: sound classes in the order named, and how they relate in time."""
+
+    labels: tuple[str, ...]
+    relation: str
+
+
+@lru_cache(maxsize=1)
+def _grammar() -> tuple[dict[str, str], list[tuple[str, re.Pattern]]]:
+    owner = {clause: label for label, phrase in PHRASES.items() for clause in phrase.clauses()}
+    # Longest first, so that "a piano plays a tune" is not read as "a piano plays".
+    clause = "|".join(re.escape(text) for text in sorted(owner, key=len, reverse=True))
+    patterns = [
+        (relation, re.compile("^" + pattern.format(f"(?P<first>{clause})", f"(?P<second>{clause})") + "$"))
+        for relation, templates in _TEMPLATES.items()
+        for pattern in dict.fromkeys(pattern for pattern, _ in templates)
+    ]
+    return owner, patterns
+
+
+def parse_caption(text: str) -> ParsedCaption | None:
+    """Read a caption back into what it claims; ``None`` when it is not in AudioCaps' style.
+
+    In style means: one sentence of the grammar, capitalised, without a full stop.
+    """
+    if not text or not text[0].isupper():
+        return None
+    lowered = text[0].lower() + text[1:]
+    owner, patterns = _grammar()
+    for relation, pattern in patterns:
+        match = pattern.match(lowered)
+        if match:
+            return ParsedCaption(tuple(owner[clause] for clause in match.groupdict().values()), relation)
+    return None
+
+
+# A tag alone, or any wording of the class in a longer text. "train whistle" is a train, not a whistle.
+_MENTIONS = {
+    "train": r"train", "whistle": r"(?<!train )whistl", "speech": r"speech|speak|talk|\bman\b", "knock": r"knock|taps|tapping",
+    "phone": r"phone", "applause": r"applau|clap|crowd", "drums": r"drum", "horn": r"horn", "alarm": r"alarm",
+    "bell": r"\bbells?\b",
+}
+
+
+def mentioned_labels(text: str) -> list[str]:
+    """Sound classes that a free text names, in order of first mention; works on captions, long answers and tags."""
+    found = []
+    for label in PHRASES:
+        match = re.search(_MENTIONS.get(label, rf"\b{label}s?\b"), text.lower())
+        if match:
+            found.append((match.start(), label))
+    return [label for _, label in sorted(found)]
