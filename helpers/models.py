@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor, TrainingArguments
 from transformers.processing_utils import ProcessorMixin
+from transformers.utils import logging
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny" / "weights"
@@ -77,9 +78,16 @@ def load_model(
         An ``AudioFlamingo3ForConditionalGeneration`` in eval mode.
     """
     hardware = choose_hardware(device, dtype)
-    model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
-        TINY_FOLDER if model_id == TINY else model_id, dtype=hardware.dtype, device_map=hardware.device
-    )
+    bars = logging.is_progress_bar_enabled()
+    if Path(model_id).is_dir() or model_id == TINY:
+        logging.disable_progress_bar()  # a bar for a load of half a second is noise
+    try:
+        model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
+            TINY_FOLDER if model_id == TINY else model_id, dtype=hardware.dtype, device_map=hardware.device
+        )
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     if model_id == TINY:
         # What an adapter records as its base. A relative path keeps the machine out of it, and an existing one
         # keeps peft from asking the Hub about it.

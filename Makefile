@@ -1,0 +1,27 @@
+# make lab   opens the course; make test   passes its tests. Both make the virtual environment first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: lab test notebooks clean
+
+lab: $(VENV)/.installed
+	$(BIN)/jupyter lab notebooks/01_load_audio_captions.ipynb
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest --nbval
+
+# Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one.
+notebooks: $(VENV)/.installed
+	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False *.ipynb
+
+# The marker is made last, so an interrupted installation is taken up again.
+$(VENV)/.installed: requirements.txt constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs
