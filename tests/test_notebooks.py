@@ -1,0 +1,100 @@
+"""The notebooks as documents; that they run and give the stored outputs is nbval's part."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOKS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+IGNORED = "nbval-ignore-output"
+
+each = pytest.mark.parametrize("name", BOOKS)
+
+
+def code_cells(name):
+    return [cell for cell in BOOKS[name]["cells"] if cell["cell_type"] == "code"]
+
+
+def text_of(cell):
+    return "".join(cell["source"])
+
+
+@each
+def test_executed_top_to_bottom_without_errors(name):
+    cells = code_cells(name)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [out for cell in cells for out in cell["outputs"] if out["output_type"] == "error"]
+
+
+def test_most_outputs_are_really_compared():
+    showing = [cell for name in BOOKS for cell in code_cells(name) if cell["outputs"]]
+    compared = [cell for cell in showing if IGNORED not in cell["metadata"].get("tags", [])]
+    assert len(compared) >= 0.6 * len(showing), f"{len(compared)} of {len(showing)}"
+
+
+@each
+def test_what_is_not_compared_is_asserted_later(name):
+    """After every cell whose output may differ there is one that states what must hold."""
+    cells = code_cells(name)
+    for number, cell in enumerate(cells):
+        if IGNORED in cell["metadata"].get("tags", []):
+            later = "\n".join(text_of(other) for other in cells[number + 1 :])
+            assert "assert " in later or number == len(cells) - 1, f"cell {number}: nothing is asserted afterwards"
+
+
+@each
+def test_pictures_have_alternative_text_and_outputs_hold_no_paths(name):
+    private = re.compile(r"/(?:work|root|tmp)/[\w.-]|/home/\w|/Users/")
+    for cell in code_cells(name):
+        for out in cell["outputs"]:
+            if "image/png" in out.get("data", {}):
+                assert len(out["metadata"]["image/png"]["alt"]) > 20
+            assert not private.search(json.dumps(out.get("text", out.get("data", {}).get("text/plain", ""))))
+
+
+@each
+def test_first_and_last_cells(name):
+    first, last = text_of(BOOKS[name]["cells"][0]), text_of(BOOKS[name]["cells"][-1])
+    assert re.match(r"# \d · ", first) and "Time:" in first and "By the end you can" in first
+    assert "What you can do now" in last
+    goals, answers = (len(re.findall(r"^- ", text.split("### ")[0], flags=re.M)) for text in (first, last))
+    assert goals == answers, "the recap answers each goal"
+
+
+def test_each_notebook_leads_to_the_next():
+    names = list(BOOKS)
+    for name, following in zip(names, names[1:]):
+        assert f"]({following}.ipynb)" in text_of(BOOKS[name]["cells"][-1])
+
+
+@each
+def test_cells_are_short_and_branch_on_no_profile(name):
+    for number, cell in enumerate(code_cells(name)):
+        source = text_of(cell)
+        assert source.count("\n") < 26, f"cell {number} has {source.count(chr(10)) + 1} lines"
+        assert not re.search(r"profile\.name\s*[=!]=|COURSE_PROFILE", source)
+        ast.parse(source)
+
+
+@each
+def test_notebooks_are_small(name):
+    assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < 1_500_000
+
+
+def test_all_eleven_places_where_the_guide_breaks_are_taught():
+    """Where a learner would hit them (the numbers are those of ../shared/FACTS.md)."""
+    taught = {
+        1: ("03_train_with_lora", "careless.unload()"), 2: ("02_collate_conversations", "output_labels"),
+        3: ("05_use_a_pipeline", "except KeyError"), 4: ("04_caption_new_audio", "inputs.to(tower.device, tower.dtype)"),
+        5: ("03_train_with_lora", "torch.bfloat16"), 6: ("03_train_with_lora", "bf16=True"),
+        7: ("01_load_audio_captions", "Audio(decode=False)"), 8: ("02_collate_conversations", "processor_kwargs"),
+        9: ("02_collate_conversations", "logits_to_keep"), 10: ("04_caption_new_audio", "do_sample=False"),
+        11: ("02_collate_conversations", "(trained == guide"),
+    }
+    for number, (name, needle) in taught.items():
+        assert any(needle in text_of(cell) for cell in code_cells(name)), number

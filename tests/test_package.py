@@ -1,0 +1,73 @@
+"""The package as a whole: cheap to import, no side effects, nothing that must not be committed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_helpers_loads_no_library_and_writes_nothing(tmp_path):
+    heavy = _python("import sys, helpers; print([n for n in ('torch', 'transformers', 'datasets', 'peft', 'numpy') if n in sys.modules])")
+    assert heavy.strip() == "[]"
+
+
+def test_every_public_name_exists_and_has_words():
+    import helpers
+
+    for name in helpers.__all__:
+        value = getattr(helpers, name)
+        if callable(value):
+            assert value.__doc__, f"{name} has no docstring"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        helpers.nonsense
+
+
+def test_imports_point_one_way():
+    """Within helpers: from the specific to the general, never back, and no module knows a notebook."""
+    order = ["tiny", "profiles", "data", "models", "collator", "lora", "inference", "pipeline", "metrics", "training", "plots", "widgets"]
+    for module in order[1:]:
+        tree = ast.parse((ROOT / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
+                used = node.module.split(".")[1]
+                assert order.index(used) < order.index(module), f"{module} imports {used}"
+
+
+def _tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_no_pickles_secrets_or_machine_paths_are_committed():
+    private = re.compile(r"/(?:work|root|tmp)/[\w.-]|/home/\w|hf_[A-Za-z0-9]{30,}")
+    for path in _tracked():
+        assert path.suffix not in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}, path
+        if path.suffix in {".py", ".md", ".txt", ".cfg", ".ini", ".ipynb", ".json", ".jinja", ""} and path.stat().st_size < 2e6:
+            found = private.search(path.read_text(encoding="utf-8"))
+            assert not found, f"{path.relative_to(ROOT)}: {found.group()}"
+
+
+def test_remote_code_is_never_trusted():
+    needle = "trust_remote" + "_code"
+    assert not [path for path in _tracked() if path.suffix in {".py", ".ipynb"} and needle in path.read_text(encoding="utf-8")]
+
+
+def test_every_requirement_says_why_and_is_pinned():
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    pins = {line.split("==")[0].strip().lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    for line in lines:
+        assert re.match(r"[\w-]+[><=].*\s# \w", line), line
+        assert re.split(r"[><=]", line)[0].lower() in pins, line
