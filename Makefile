@@ -12,7 +12,9 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest --nbval
 
 # Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one.
+# The data set first, so that its progress bar is no part of any stored output.
 notebooks: $(VENV)/.installed
+	$(BIN)/python -c "from helpers.tiny.dataset import ensure_dataset; ensure_dataset()"
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False *.ipynb
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import tempfile
@@ -150,13 +151,18 @@ def ensure_dataset(splits: dict[str, int] | None = None, workers: int | None = N
     workers = workers or min(os.cpu_count() or 1, 8)
     try:
         # "spawn" everywhere: forking a process that has already started PyTorch's threads can hang.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-            rows = iter(tqdm(executor.map(make_row, jobs, chunksize=20), total=len(jobs),
-                             desc="Making the tiny data set (first use only)", unit="clip"))
+        with (
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor,
+            tqdm(total=len(jobs), desc="Making the tiny data set (first use only)", unit="clip") as bar,
+        ):
+            rows = executor.map(make_row, jobs, chunksize=20)
             for split, count in splits.items():
                 shards = -(-count // SHARD_CLIPS)
                 for shard in range(shards):
-                    batch = [next(rows) for _ in range(min(SHARD_CLIPS, count - shard * SHARD_CLIPS))]
+                    batch = []
+                    for row in itertools.islice(rows, min(SHARD_CLIPS, count - shard * SHARD_CLIPS)):
+                        batch.append(row)
+                        bar.update()
                     pq.write_table(pa.Table.from_pylist(batch, schema=schema),
                                    making / f"{split}-{shard:05d}-of-{shards:05d}.parquet")
         try:
