@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from base64 import b64encode
+from dataclasses import dataclass
+from html import escape
 
 import numpy as np
-from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,11 +28,35 @@ def new_figure(rows: int = 1, width: float = 8.0, height: float = 2.4, **kwargs)
     return figure, list(axes)
 
 
-def as_image(figure: Figure, alt: str) -> Image:
-    """Render to a PNG that carries its alternative text: screen readers speak it, exports keep it."""
+@dataclass(frozen=True)
+class Picture:
+    """A rendered figure that is never shown without its description.
+
+    JupyterLab (4.6) drops the ``alt`` that IPython's own ``Image`` puts beside a PNG, so that screen readers find a
+    nameless picture. In HTML the description stays with it, and as plain text it stands for the picture where none can
+    be shown. The PNG itself is for front ends and exports that take no HTML.
+    """
+
+    png: bytes
+    alt: str
+    width: int
+    """On the page, in CSS pixels; a narrow page makes it smaller."""
+
+    def to_html(self) -> str:
+        """An ``<img>`` with the PNG inside."""
+        return (f'<img src="data:image/png;base64,{b64encode(self.png).decode()}" alt="{escape(self.alt, quote=True)}" '
+                f'style="width:{self.width}px;max-width:100%">')
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        data = {"text/plain": self.alt, "text/html": self.to_html(), "image/png": b64encode(self.png).decode()}
+        return data, {"image/png": {"alt": self.alt, "width": self.width}}
+
+
+def as_picture(figure: Figure, alt: str) -> Picture:
+    """Render a figure, with the text that stands for it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=_DPI, format="png", facecolor="white", pil_kwargs={"optimize": True})
-    return Image(data=buffer.getvalue(), format="png", alt=alt, width=int(figure.get_figwidth() * _DPI / 1.5))
+    return Picture(buffer.getvalue(), alt, width=int(figure.get_figwidth() * _DPI / 1.5))
 
 
 def draw_waveform(axes: Axes, samples: np.ndarray) -> None:
@@ -55,7 +81,7 @@ def log_mel_features(processor, samples: np.ndarray) -> np.ndarray:
     return features["input_features"][0][:, : int(features["attention_mask"][0].sum())]
 
 
-def plot_clip(samples: np.ndarray, processor, caption: str = "the clip") -> Image:
+def plot_clip(samples: np.ndarray, processor, caption: str = "the clip") -> Picture:
     """Waveform above log-mel spectrogram, on one time axis."""
     log_mel = log_mel_features(processor, samples)
     seconds = log_mel.shape[1] / 100  # ten milliseconds a frame
@@ -64,11 +90,11 @@ def plot_clip(samples: np.ndarray, processor, caption: str = "the clip") -> Imag
     above.set(xlabel="", title=caption)
     draw_log_mel(below, log_mel, seconds)
     loud = log_mel.mean(axis=1).argmax()
-    return as_image(figure, f"Waveform and log-mel spectrogram of {seconds:.1f} seconds of audio, captioned "
+    return as_picture(figure, f"Waveform and log-mel spectrogram of {seconds:.1f} seconds of audio, captioned "
                             f"“{caption}”. The loudest mel bin on average is {loud} of {len(log_mel)}.")
 
 
-def plot_curve(history: list[dict]) -> Image:
+def plot_curve(history: list[dict]) -> Picture:
     """Training and evaluation loss over optimizer steps, from ``trainer.state.log_history``.
 
     Raises:
@@ -88,4 +114,4 @@ def plot_curve(history: list[dict]) -> Image:
     text = f"Training loss falls from {train[0][1]:.2f} to {train[-1][1]:.2f} over {train[-1][0]} steps"
     if evaluation:
         text += f"; evaluation loss ends at {evaluation[-1][1]:.2f}"
-    return as_image(figure, text + ".")
+    return as_picture(figure, text + ".")

@@ -29,7 +29,7 @@ def player(samples: np.ndarray, label: str) -> str:
     file = io.BytesIO()
     soundfile.write(file, samples, SAMPLING_RATE, format="MP3")
     data = base64.b64encode(file.getvalue()).decode()
-    return (f'<audio controls preload="none" aria-label="{html.escape(label, quote=True)}" '
+    return (f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" '
             f'src="data:audio/mpeg;base64,{data}"></audio>')
 
 
@@ -138,13 +138,13 @@ def browse_clips(examples: Sequence[dict], processor):
 
     slider = ipywidgets.IntSlider(value=0, min=0, max=len(examples) - 1, description="clip",
                                   continuous_update=False, layout=ipywidgets.Layout(width="22em"))
-    sound, picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="768px"))
+    sound, picture = ipywidgets.HTML(), ipywidgets.HTML()
 
     def update(_change=None) -> None:
         example = examples[slider.value]
         samples = as_samples(example["audio"])
         sound.value = play(samples, example["caption"]).data
-        picture.value = plot_clip(samples, processor, example["caption"]).data
+        picture.value = plot_clip(samples, processor, example["caption"]).to_html()
 
     slider.observe(update, names="value")
     update()

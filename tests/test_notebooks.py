@@ -52,8 +52,12 @@ def test_pictures_have_alternative_text_and_outputs_hold_no_paths(name):
     private = re.compile(r"/(?:work|root|tmp)/[\w.-]|/home/\w|/Users/")
     for cell in code_cells(name):
         for out in cell["outputs"]:
-            if "image/png" in out.get("data", {}):
+            data = out.get("data", {})
+            if "image/png" in data:  # a picture shows its description in HTML, and is never without it
                 assert len(out["metadata"]["image/png"]["alt"]) > 20
+            for picture in re.findall(r"<img [^>]*>", "".join(data.get("text/html", ""))):
+                assert len(re.search(r'alt="([^"]*)"', picture)[1]) > 20
+            assert ("image/png" in data) <= ("<img " in "".join(data.get("text/html", "")))
             assert not private.search(json.dumps(out.get("text", out.get("data", {}).get("text/plain", ""))))
 
 
@@ -93,7 +97,7 @@ def test_all_eleven_places_where_the_guide_breaks_are_taught():
         3: ("05_use_a_pipeline", "except KeyError"), 4: ("04_caption_new_audio", "inputs.to(tower.device, tower.dtype)"),
         5: ("03_train_with_lora", "torch.bfloat16"), 6: ("03_train_with_lora", "bf16=True"),
         7: ("01_load_audio_captions", "Audio(decode=False)"), 8: ("02_collate_conversations", "processor_kwargs"),
-        9: ("02_collate_conversations", "logits_to_keep"), 10: ("04_caption_new_audio", "do_sample=False"),
+        9: ("02_collate_conversations", "logits_to_keep"), 10: ("04_caption_new_audio", '"do_sample": False'),
         11: ("02_collate_conversations", "(trained == guide"),
     }
     for number, (name, needle) in taught.items():
