@@ -9,16 +9,20 @@ import importlib
 
 _HOMES = {
     "profiles": ["Profile", "get_profile"],
-    "data": ["AudioError", "CaptionError", "SAMPLING_RATE", "as_samples", "load_audio", "load_captions", "validate_audio"],
+    "data": ["AudioError", "CaptionError", "SAMPLING_RATE", "as_samples", "group_references", "load_audio", "load_captions", "validate_audio"],
     "models": ["choose_hardware", "hardware_settings", "load_model", "load_processor"],
     "collator": ["AudioFlamingo3DataCollator", "DESCRIBE_PROMPT", "make_chat"],
     "lora": ["LANGUAGE_MODEL_TARGETS", "AdapterError", "check_adapter", "lora_report"],
     "inference": ["CaptioningInterrupted", "caption", "generate_answers"],
     "pipeline": ["register_pipeline"],
-    "metrics": ["event_scores", "EventScores"],
+    "metrics": ["CaptionStatistics", "EventScores", "Interval", "bootstrap_by_group", "bootstrap_difference",
+                "bootstrap_interval", "caption_statistics", "cider_d", "claimed_relation", "event_confusions",
+                "event_counts", "event_f1", "event_scores", "order_accuracy", "true_relation"],
+    "evaluation": ["CaptionEvaluation"],
+    "recordings": ["FolderReport", "read_folder", "split_by_source", "write_example_folder"],
     "training": ["ensure_adapter", "make_trainer", "save_adapter"],
-    "plots": ["plot_clip", "plot_curve"],
-    "widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table"],
+    "plots": ["plot_clip", "plot_curve", "plot_intervals"],
+    "widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

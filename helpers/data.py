@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -213,16 +214,57 @@ def _load_hub(source: str, split: str) -> IterableDataset:
         ) from error
 
 
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".wma", ".opus", ".aiff", ".aif"}
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".wma", ".opus", ".aiff", ".aif"}
 
 
 def _read_metadata(file: Path) -> list[dict]:
-    if file.suffix == ".jsonl":
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     import csv
 
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        return list(csv.DictReader(stream))
+    try:
+        if file.suffix == ".jsonl":
+            return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            return list(csv.DictReader(stream))
+    except UnicodeDecodeError:
+        raise CaptionError(f"{file.name} is not UTF-8 text: save it as \"CSV UTF-8\" in your spreadsheet program.") from None
+    except (json.JSONDecodeError, csv.Error) as error:
+        raise CaptionError(f"{file.name} cannot be read ({error}): each line of it has to be one whole row.") from None
+
+
+def metadata_rows(folder: Path) -> list[tuple[Path, int, dict]]:
+    """All rows of a folder's metadata tables, as (table, number of the row from 1, row).
+
+    Raises:
+        CaptionError: there is no table, or one is unreadable, empty, or without ``file_name`` or ``caption``.
+    """
+    tables = sorted(path for path in folder.rglob("metadata.*") if path.suffix in {".csv", ".jsonl"})
+    if not tables:
+        raise CaptionError(f"The folder {folder.name!r} has no metadata.csv or metadata.jsonl: add one with the columns "
+                           "file_name and caption, one row a clip.")
+    found = []
+    for table in tables:
+        rows = _read_metadata(table)
+        if not rows:
+            raise CaptionError(f"{table.name} in {table.parent.name!r} has no rows: list each clip's file_name and caption.")
+        for column in ("file_name", "caption"):
+            if column not in rows[0]:
+                raise CaptionError(f"{table.name} in {table.parent.name!r} has no column {column!r} (it has "
+                                   f"{', '.join(rows[0])}): rename or add it.")
+        found += [(table, number, row) for number, row in enumerate(rows, start=1)]
+    return found
+
+
+def row_problem(table: Path, number: int, row: dict) -> str | None:
+    """What is wrong with one row of `metadata_rows`, in one sentence; ``None`` if nothing is."""
+    name, text = row.get("file_name"), row.get("caption")
+    if not isinstance(name, str) or not name.strip():
+        return f"Row {number} of {table.name} names no file: fill in its file_name, or take the row out."
+    if not isinstance(text, str) or not text.strip():
+        return f"Row {number} of {table.name} ({name}) has no caption: write one, or take the row out."
+    if not (table.parent / name).is_file():
+        return (f"Row {number} of {table.name} names {name}, which is not in {table.parent.name!r}: add the file, or take "
+                "the row out.")
+    return None
 
 
 def check_folder(folder: Path) -> list[str]:
@@ -234,30 +276,46 @@ def check_folder(folder: Path) -> list[str]:
     Raises:
         CaptionError: no table, a missing column, an empty caption, or a file that is not there.
     """
-    tables = sorted(path for path in folder.rglob("metadata.*") if path.suffix in {".csv", ".jsonl"})
-    if not tables:
-        raise CaptionError(f"The folder {folder.name!r} has no metadata.csv or metadata.jsonl: add one with the columns "
-                           "file_name and caption, one row a clip.")
-    for table in tables:
-        rows = _read_metadata(table)
-        if not rows:
-            raise CaptionError(f"{table.name} in {table.parent.name!r} has no rows: list each clip's file_name and caption.")
-        for column in ("file_name", "caption"):
-            if column not in rows[0]:
-                raise CaptionError(f"{table.name} in {table.parent.name!r} has no column {column!r} (it has "
-                                   f"{', '.join(rows[0])}): rename or add it.")
-        for number, row in enumerate(rows, start=1):
-            if not isinstance(row["caption"], str) or not row["caption"].strip():
-                raise CaptionError(f"Row {number} of {table.name} ({row['file_name']}) has no caption: write one, or take "
-                                   "the row out.")
-            if not (table.parent / row["file_name"]).is_file():
-                raise CaptionError(f"Row {number} of {table.name} names {row['file_name']}, which is not in "
-                                   f"{table.parent.name!r}: add the file, or take the row out.")
-    splits = [table.parent.name for table in tables if table.parent != folder]
-    return splits or ["train"]
+    rows = metadata_rows(folder)
+    for row in rows:
+        problem = row_problem(*row)
+        if problem:
+            raise CaptionError(problem)
+    return list(dict.fromkeys(table.parent.name for table, _, _ in rows if table.parent != folder)) or ["train"]
 
 
 def _load_folder(folder: Path, split: str) -> IterableDataset:
     available = check_folder(folder)
     _check_split(split, available, f"The folder {folder.name!r}")
     return load_dataset("audiofolder", data_dir=str(folder), split=split, streaming=True)
+
+
+# ----------------------------------------------------------------------------------------------------- references
+def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dict]:
+    """One example a clip, with everything that people wrote about it in ``references``.
+
+    AudioCaps' validation and test splits have five captions a clip, as five rows that share ``youtube_id`` and
+    ``start_time`` and lie anywhere in the split; so all rows are read before the first clip is whole. Clips of a
+    stream are decoded once, not once a caption. The tiny data set brings ``references`` already.
+
+    Args:
+        rows: examples with ``audio`` and ``caption``, from `load_captions` or a list. Rows are of the same clip if
+            ``youtube_id`` and ``start_time`` agree; without these columns each row is a clip of its own.
+        clips: keep the first so many clips (default: all) with all of their captions.
+
+    Returns:
+        The clips in the order in which they first appear: each the first row of its clip plus ``references``, a list
+        of one or more texts.
+    """
+    if isinstance(rows, IterableDataset):
+        rows = rows.cast_column("audio", Audio(decode=False))
+    found: dict = {}
+    for number, row in enumerate(rows):
+        key = (row["youtube_id"], row.get("start_time")) if row.get("youtube_id") else number
+        if key not in found:
+            if clips is not None and len(found) >= clips:
+                continue
+            found[key] = {**row, "references": []}
+        found[key]["references"] += row.get("references") or [row["caption"]]
+    decode = SoundFileAudio().decode_example
+    return [{**row, "audio": decode(row["audio"]) if "bytes" in row["audio"] else row["audio"]} for row in found.values()]

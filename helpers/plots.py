@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from helpers.data import SAMPLING_RATE
+from helpers.evaluation import SCORES
+from helpers.metrics import Interval
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 """Okabe and Ito's palette (Color Universal Design, 2008): distinguishable with any common colour blindness."""
@@ -97,6 +99,8 @@ def plot_clip(samples: np.ndarray, processor, caption: str = "the clip") -> Pict
 def plot_curve(history: list[dict]) -> Picture:
     """Training and evaluation loss over optimizer steps, from ``trainer.state.log_history``.
 
+    Where a `CaptionEvaluation` recorded scores beside the loss, each has a panel of its own below.
+
     Raises:
         ValueError: the history holds no training loss yet.
     """
@@ -104,14 +108,44 @@ def plot_curve(history: list[dict]) -> Picture:
     evaluation = [(row["step"], row["eval_loss"]) for row in history if "eval_loss" in row]
     if not train:
         raise ValueError("The log holds no training loss: train first, for at least logging_steps steps.")
-    figure, (axes,) = new_figure(1, height=3.2)
+    scores = {title: [(row["step"], row[key]) for row in history if key in row] for key, title in SCORES.items()}
+    scores = {title: points for title, points in scores.items() if points}
+    figure, (axes, *panels) = new_figure(1 + len(scores), height=3.2 if not scores else 2.2, sharex=True)
     axes.plot(*zip(*train), color=BLUE, label="training", marker=".")
     if evaluation:
         axes.plot(*zip(*evaluation), color=ORANGE, label="evaluation", marker="s", linestyle="--")
-    axes.set(xlabel="optimizer step", ylabel="loss (nats a token)", ylim=(0, None))
+    axes.set(ylabel="loss (nats a token)", ylim=(0, None))
     axes.legend()
-    axes.grid(alpha=0.3)
     text = f"Training loss falls from {train[0][1]:.2f} to {train[-1][1]:.2f} over {train[-1][0]} steps"
     if evaluation:
         text += f"; evaluation loss ends at {evaluation[-1][1]:.2f}"
+    for panel, (title, points) in zip(panels, scores.items()):
+        panel.plot(*zip(*points), color=GREEN, marker="D")
+        panel.set(ylabel=title, ylim=(0, None))
+        text += f"; {title} of the captions goes from {points[0][1]:.2f} to {points[-1][1]:.2f}"
+    for panel in (axes, *panels):
+        panel.grid(alpha=0.3)
+    (panels or [axes])[-1].set(xlabel="optimizer step")
     return as_picture(figure, text + ".")
+
+
+def plot_intervals(intervals: dict[str, Interval], score: str) -> Picture:
+    """Scores with their confidence intervals, one row each.
+
+    Args:
+        intervals: name -> interval, drawn from top to bottom.
+        score: what is measured, for the axis.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    if not intervals:
+        raise ValueError("There are no intervals to draw.")
+    figure, (axes,) = new_figure(1, height=0.6 + 0.4 * len(intervals))
+    for row, interval in enumerate(intervals.values()):
+        axes.plot([interval.low, interval.high], [row, row], color=BLUE, linewidth=2, solid_capstyle="butt")
+        axes.plot(interval.value, row, color=ORANGE, marker="o", markeredgecolor="black")
+    axes.set_yticks(range(len(intervals)), list(intervals))
+    axes.set(xlabel=f"{score}, with the {interval.confidence:.0%} interval", ylim=(len(intervals) - 0.5, -0.5))
+    axes.grid(alpha=0.3, axis="x")
+    return as_picture(figure, f"{score}: " + "; ".join(f"{name} {interval}" for name, interval in intervals.items()) + ".")

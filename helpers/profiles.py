@@ -39,6 +39,8 @@ class Profile:
     warmup_steps: int = 0
     train_clips: int = 1000
     eval_clips: int = 100
+    test_clips: int = 200
+    """Clips of the test split that notebook 06 measures; AudioCaps' whole test split has 975."""
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.05

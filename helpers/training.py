@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from peft import LoraConfig, get_peft_model
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.processing_utils import ProcessorMixin
 
 from helpers.collator import AudioFlamingo3DataCollator
@@ -53,23 +53,42 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
     return TrainingArguments(**{**settings, **overrides})
 
 
-def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Path, **overrides) -> Trainer:
-    """A stock ``Trainer`` over the profile's stream: the first clips to train on, the next ones to evaluate on.
+def make_trainer(
+    profile: Profile,
+    model,
+    processor: ProcessorMixin,
+    output: Path,
+    *,
+    train=None,
+    evaluation=None,
+    callbacks: list[TrainerCallback] | None = None,
+    **overrides,
+) -> Trainer:
+    """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
 
     Args:
         profile: supplies data, sizes and rates.
         model: an AF3 without an adapter; the adapter is added here.
         processor: its processor.
         output: folder for checkpoints.
+        train: other clips to train on: a stream, or a list of examples with ``audio`` and ``caption``.
+        evaluation: other clips to evaluate on. With ``train`` but without this there is nothing to evaluate on.
+        callbacks: told of every step, for example a `CaptionEvaluation`.
         **overrides: for ``TrainingArguments``.
     """
-    stream = load_captions(profile.dataset_id, split="train")
+    if train is None:
+        stream = load_captions(profile.dataset_id, split="train")
+        train = stream.take(profile.train_clips)
+        evaluation = stream.skip(profile.train_clips).take(profile.eval_clips) if evaluation is None else evaluation
+    if evaluation is None:
+        overrides = {"eval_strategy": "no", **overrides}
     return Trainer(
         model=get_peft_model(model, lora_config(profile)),
         args=training_arguments(profile, model, output, **overrides),
-        train_dataset=stream.take(profile.train_clips),
-        eval_dataset=stream.skip(profile.train_clips).take(profile.eval_clips),
+        train_dataset=train,
+        eval_dataset=evaluation,
         data_collator=AudioFlamingo3DataCollator(processor),
+        callbacks=callbacks,
     )
 
 

@@ -1,6 +1,6 @@
 """What learners look at and listen to: players, tables, label masks, a browser of clips.
 
-Everything is built by plain functions that return HTML; only `browse_clips` needs a live kernel. Colours carry
+Everything is built by plain functions that return HTML; only `browse_clips` and `upload_clip` need a live kernel. Colours carry
 their own text colour, so they read in light and dark themes alike, and no meaning hangs on colour alone.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import soundfile
 from IPython.display import HTML
 
 from helpers.collator import IGNORED
-from helpers.data import SAMPLING_RATE, as_samples
+from helpers.data import SAMPLING_RATE, AudioError, as_samples, load_audio
 
 
 def player(samples: np.ndarray, label: str) -> str:
@@ -149,3 +149,38 @@ def browse_clips(examples: Sequence[dict], processor):
     slider.observe(update, names="value")
     update()
     return ipywidgets.VBox([slider, sound, picture])
+
+
+def uploaded_files(value) -> list[tuple[str, bytes]]:
+    """What an ``ipywidgets.FileUpload`` holds, as (name, content): a tuple in ipywidgets 8, a dictionary in 7."""
+    if isinstance(value, dict):
+        return [(name, bytes(file["content"])) for name, file in value.items()]
+    return [(file["name"], bytes(file["content"])) for file in value]
+
+
+def upload_clip(describe: Callable[[np.ndarray], str]):
+    """A button to upload one audio file (on a phone: to record one), and a player with what ``describe`` says of it.
+
+    Args:
+        describe: 16 kHz mono float32 samples -> text, for example ``lambda clip: caption(model, processor, clip)``.
+
+    Returns:
+        An ``ipywidgets`` box. Needs a live kernel and a front end that shows widgets; everywhere else, give the path
+        of a file to `caption`. A file that cannot be used is answered with what is wrong with it.
+    """
+    import ipywidgets
+
+    button = ipywidgets.FileUpload(accept="audio/*", multiple=False, description="your clip")
+    answer = ipywidgets.HTML("<p>Choose a WAV, FLAC, OGG or MP3 file.</p>")
+
+    def update(_change=None) -> None:
+        for name, content in uploaded_files(button.value):
+            answer.value = "<p>Listening …</p>"
+            try:
+                samples = load_audio(content, name)
+                answer.value = play(samples, f"{name}: {describe(samples)}").data
+            except AudioError as error:
+                answer.value = f'<p role="alert">{html.escape(str(error))}</p>'
+
+    button.observe(update, names="value")
+    return ipywidgets.VBox([button, answer])
