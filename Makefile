@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks/01_load_audio_captions.ipynb
 
-test: $(VENV)/.installed
+test: $(VENV)/.tests-installed
 	$(BIN)/python -m pytest --nbval
 
 # Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one.
@@ -18,11 +18,15 @@ notebooks: $(VENV)/.installed
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False *.ipynb
 
-# The marker is made last, so an interrupted installation is taken up again.
+# The markers are made last, so an interrupted installation is taken up again.
 $(VENV)/.installed: requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
+	touch $@
+
+$(VENV)/.tests-installed: $(VENV)/.installed tests/requirements.txt
+	$(BIN)/python -m pip install --quiet -r tests/requirements.txt -c constraints.txt
 	touch $@
 
 clean:
