@@ -20,6 +20,7 @@ _HOMES = {
                 "event_counts", "event_f1", "event_scores", "order_accuracy", "true_relation"],
     "evaluation": ["CaptionEvaluation"],
     "recordings": ["FolderReport", "read_folder", "split_by_source", "write_example_folder"],
+    "checks": ["check_setup"],
     "training": ["ensure_adapter", "make_trainer", "save_adapter"],
     "plots": ["plot_clip", "plot_curve", "plot_intervals"],
     "widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],

@@ -1,0 +1,178 @@
+"""The doctor: is everything here that the course needs, and if not, what exactly repairs it?"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from helpers.models import TINY, choose_hardware, load_processor
+from helpers.profiles import RUNS, Profile, get_profile
+from helpers.requirements import installed_version, unmet_requirements
+
+PYTHONS = (3, 10), (3, 14)
+"""The oldest Python that the course supports, and the first one that it does not know."""
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    found: str
+    fix: str | None = None
+    """What repairs it, as one sentence; ``None`` where nothing is wrong."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that was looked at; print it."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def problems(self) -> list[Finding]:
+        """The findings that need a repair."""
+        return [finding for finding in self.findings if finding.fix]
+
+    def __str__(self) -> str:
+        width = max(len(finding.what) for finding in self.findings)
+        lines = [f"{'! ' if finding.fix else 'ok'} {finding.what:<{width}}  {finding.found}" for finding in self.findings]
+        lines += [f"\n{finding.what}: {finding.fix}" for finding in self.problems]
+        return "\n".join(lines)
+
+
+def check_python(version: Sequence[int] = sys.version_info) -> Finding:
+    """Whether this Python is one that the course supports."""
+    found = ".".join(map(str, version[:3]))
+    oldest, first_unknown = PYTHONS
+    if oldest <= tuple(version[:2]) < first_unknown:
+        return Finding("Python", found)
+    return Finding("Python", found, f"The course needs Python {oldest[0]}.{oldest[1]} to {first_unknown[0]}."
+                                    f"{first_unknown[1] - 1}: make the virtual environment with one of those.")
+
+
+def check_libraries(version_of=installed_version) -> Finding:
+    """Whether the installed packages are within the ranges of ``requirements.txt``."""
+    shown = ", ".join(f"{name} {version_of(name)}" for name in ("torch", "transformers", "datasets", "peft", "accelerate"))
+    unmet = unmet_requirements(version_of)
+    if not unmet:
+        return Finding("libraries", shown)
+    wanted = " ".join(f'"{requirement}"' for requirement, _ in unmet)
+    return Finding("libraries", shown, f"Run `pip install {wanted}` and restart the kernel.")
+
+
+def check_labels(processor=None) -> Finding:
+    """Whether the processor's labels are token ids, and not the zeros and ones that some transformers releases gave.
+
+    The bug came with transformers' pull request 45493 and went with 47112; releases from 5.14 on are right. This looks
+    at what the installed one really does.
+    """
+    processor = load_processor(TINY) if processor is None else processor
+    chat = [{"role": "user", "content": [{"type": "text", "text": "Describe the audio."}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "A dog barks"}]}]
+    batch = processor.apply_chat_template(chat, tokenize=True, return_dict=True, return_tensors="pt",
+                                          processor_kwargs={"output_labels": True})
+    ids, labels = torch.as_tensor(batch["input_ids"]), torch.as_tensor(batch["labels"])
+    if bool((labels == ids)[labels != -100].all()) and bool((labels != -100).any()):
+        return Finding("labels", "token ids, as they should be")
+    return Finding("labels", "not token ids", "This release of transformers trains on the wrong labels without a word: run "
+                                              '`pip install "transformers>=5.14,<6"` and restart the kernel.')
+
+
+def check_device(profile: Profile) -> Finding:
+    """What the model will run on, and whether that is enough for the profile."""
+    hardware = choose_hardware()
+    name = torch.cuda.get_device_name() if hardware.device == "cuda" else platform.machine()
+    found = f"{hardware.device} ({name}), {str(hardware.dtype).removeprefix('torch.')}: {hardware.reason}"
+    if hardware.device == "cuda" or profile.model_id == TINY:
+        return Finding("device", found)
+    return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that has one "
+                                    "(and a PyTorch built for it), or use the tiny profile (leave COURSE_PROFILE unset).")
+
+
+def check_memory(profile: Profile) -> Finding:
+    """Whether the GPU, or without one the machine, has memory enough for the profile."""
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        where = "of the GPU"
+    else:
+        memory = psutil.virtual_memory()
+        free, total, where = memory.available, memory.total, "of this machine"
+    found, needed = f"{free / GB:.1f} of {total / GB:.1f} GB {where} are free", profile.least_memory_gb * GB
+    if free >= needed:
+        return Finding("memory", found)
+    return Finding("memory", found, f"The {profile.name} profile needs about {needed / GB:.1f} GB: close other programs and "
+                                    "kernels" + (", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.name != "tiny" else "."))
+
+
+def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:
+    """Whether there is room where models and data, and this course's own results, are put."""
+    from huggingface_hub.constants import HF_HOME
+
+    from helpers.tiny.dataset import cache_folder
+
+    folders = folders or [Path(HF_HOME) if profile.model_id != TINY else cache_folder(), RUNS]
+    free = min(shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free for folder in folders)
+    found, needed = f"{free / GB:.0f} GB are free", profile.least_disk_gb * GB
+    if free >= needed:
+        return Finding("disk", found)
+    return Finding("disk", found, f"The {profile.name} profile needs about {needed / GB:.1f} GB: make room, or move HF_HOME, "
+                                  "COURSE_CACHE and COURSE_RUNS to a larger disk.")
+
+
+def check_hub(profile: Profile, timeout: float = 5.0) -> list[Finding]:
+    """Hub, login and licence: only where the profile needs them, and never for longer than a few seconds.
+
+    Args:
+        profile: its ``model_id`` and ``dataset_id`` are asked for.
+        timeout: of each request, in seconds.
+    """
+    from huggingface_hub import HfApi, constants, get_token
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if profile.model_id == TINY:
+        return [Finding("Hub", "not needed by the tiny profile")]
+    if constants.HF_HUB_OFFLINE:
+        return [Finding("Hub", "switched off by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE, unless everything is in the cache already.")]
+    api, page = HfApi(), f"{constants.ENDPOINT}/{profile.model_id}"
+    findings = []
+    try:
+        api.model_info(profile.model_id, timeout=timeout)
+        api.dataset_info(profile.dataset_id, timeout=timeout)
+        findings.append(Finding("Hub", "model and data set can be reached"))
+    except GatedRepoError:
+        findings.append(Finding("Hub", "the licence is not accepted", f"Open {page}, log in, accept the licence, then run "
+                                                                      "`hf auth login` here."))
+    except RepositoryNotFoundError as error:
+        findings.append(Finding("Hub", "the model or the data set is not there for you", "Check model_id and dataset_id in "
+                                f"helpers/profiles.py, or log in with `hf auth login` ({type(error).__name__})."))
+    except Exception as error:  # whatever the network can do wrong, a diagnosis must not fail of it
+        findings.append(Finding("Hub", f"cannot be reached ({type(error).__name__})",
+                                "Check the network and the proxy, or use the tiny profile (leave COURSE_PROFILE unset)."))
+    token = get_token()
+    findings.append(Finding("login", "a token is stored" if token else "none (needed only to share your adapter)"))
+    return findings
+
+
+def check_setup(profile: Profile | None = None, timeout: float = 5.0) -> Diagnosis:
+    """Look at everything that the profile needs.
+
+    Args:
+        profile: by default the one that is on.
+        timeout: of each request to the Hub, in seconds.
+
+    Returns:
+        A `Diagnosis`; ``print`` shows a short table, and below it the repair of each problem.
+    """
+    profile = profile or get_profile()
+    return Diagnosis((check_python(), check_libraries(), check_labels(), check_device(profile), check_memory(profile),
+                      check_disk(profile), *check_hub(profile, timeout)))
