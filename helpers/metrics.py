@@ -2,6 +2,10 @@
 
 Every score comes per clip too, because that is what a confidence interval is made of: `bootstrap_interval` draws
 clips again and again, and `bootstrap_difference` does so for two models at once.
+
+CIDEr-D is written out here because the packages that have it bring much more: pycocoevalcap 100 MB of Java for its
+other metrics, aac-metrics an older transformers. A test holds it against pycocoevalcap's scorer. For METEOR, SPICE
+and the model-based scores use aac-metrics, in an environment of its own.
 """
 
 from __future__ import annotations
@@ -287,6 +291,8 @@ class Interval:
     confidence: float = 0.95
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "unknown"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     @property

@@ -205,4 +205,4 @@ def test_groups_have_their_own_intervals():
     with pytest.raises(ValueError, match="1 groups for 2 clips"):
         bootstrap_by_group([1, 2], ["a"])
     nothing = bootstrap_by_group(event_counts(TEXTS[2:], TRUTHS[2:]), ["x", "x"], order_accuracy)
-    assert math.isnan(nothing["x"].value) and math.isnan(nothing["x"].low)
+    assert math.isnan(nothing["x"].value) and math.isnan(nothing["x"].low) and str(nothing["x"]) == "unknown"
