@@ -6,6 +6,11 @@ Importing this package loads nothing; each name is fetched from its module when 
 from __future__ import annotations
 
 import importlib
+import logging
+
+# On a CPU with bfloat16 units bitsandbytes advises, on import, to install a package that fetches compiled code from the
+# Hub; peft imports it in every notebook. Nothing here needs that, so only errors of that module are shown.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOMES = {
     "profiles": ["Profile", "get_profile"],
@@ -19,6 +24,7 @@ _HOMES = {
                 "bootstrap_interval", "caption_statistics", "cider_d", "claimed_relation", "event_confusions",
                 "event_counts", "event_f1", "event_scores", "order_accuracy", "true_relation"],
     "evaluation": ["CaptionEvaluation"],
+    "costs": ["PEAK_FLOPS", "count_clip_flops", "estimate_cost"],
     "recordings": ["FolderReport", "read_folder", "split_by_source", "write_example_folder"],
     "checks": ["check_setup"],
     "training": ["ensure_adapter", "make_trainer", "save_adapter"],

@@ -78,7 +78,7 @@ def test_the_curve_shows_loss_and_metric(watched):
 
 
 def _height(image) -> int:
-    return int.from_bytes(image.data[20:24], "big")  # a PNG's header: width, then height
+    return int.from_bytes(image.png[20:24], "big")  # a PNG's header: width, then height
 
 
 def test_intervals_as_a_picture():
