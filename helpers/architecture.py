@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def build_on_meta(
         The model in eval mode. ``get_peft_model(..., low_cpu_mem_usage=True)`` puts an adapter on it that takes no
         memory either.
     """
-    config = read_config(config) if isinstance(config, str) else config
-    # Quietly: a configuration that was saved on a GPU may ask for an attention that is not installed here.
+    config = read_config(config) if isinstance(config, str) else copy.deepcopy(config)
+    # The configuration of a model that is on a GPU may ask for an attention that the meta device does not have.
     config._attn_implementation = "sdpa"
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
