@@ -15,7 +15,10 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 _HOMES = {
     "profiles": ["Profile", "get_profile"],
     "data": ["AudioError", "CaptionError", "SAMPLING_RATE", "as_samples", "group_references", "load_audio", "load_captions", "validate_audio"],
-    "models": ["choose_hardware", "hardware_settings", "load_model", "load_processor"],
+    "architecture": ["build_on_meta", "read_config"],
+    "memory": ["GPU_MEMORY", "MemoryEstimate", "estimate_memory", "memory_table"],
+    "hardware": ["Hardware", "NotEnoughMemory", "choose_hardware", "hardware_settings"],
+    "models": ["is_quantized", "load_model", "load_processor"],
     "collator": ["AudioFlamingo3DataCollator", "DESCRIBE_PROMPT", "make_chat"],
     "lora": ["LANGUAGE_MODEL_TARGETS", "AdapterError", "check_adapter", "lora_report"],
     "inference": ["CaptioningInterrupted", "caption", "generate_answers"],

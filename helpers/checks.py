@@ -12,14 +12,19 @@ from pathlib import Path
 import psutil
 import torch
 
-from helpers.models import TINY, choose_hardware, load_processor
+from helpers.architecture import TINY
+from helpers.hardware import NotEnoughMemory, choose_hardware, dtype_name
+from helpers.memory import GB, HEADROOM, estimate_memory
+from helpers.models import load_processor
 from helpers.profiles import RUNS, Profile, get_profile
 from helpers.requirements import installed_version, unmet_requirements
 
 PYTHONS = (3, 10), (3, 14)
 """The oldest Python that the course supports, and the first one that it does not know."""
 
-GB = 10**9
+LIBRARIES = 1.5 * GB
+"""Of the machine's memory, beside the estimate: Python with PyTorch and the other libraries (0.6 GB with the tiny model
+loaded, measured on Linux), and what a notebook holds of sounds, pictures and second models."""
 
 
 @dataclass(frozen=True)
@@ -89,29 +94,40 @@ def check_labels(processor=None) -> Finding:
 
 
 def check_device(profile: Profile) -> Finding:
-    """What the model will run on, and whether that is enough for the profile."""
-    hardware = choose_hardware()
-    name = torch.cuda.get_device_name() if hardware.device == "cuda" else platform.machine()
-    found = f"{hardware.device} ({name}), {str(hardware.dtype).removeprefix('torch.')}: {hardware.reason}"
-    if hardware.device == "cuda" or profile.model_id == TINY:
+    """What the model will run on, and how it will be loaded there: the choice that `load_model` makes."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    try:
+        hardware = choose_hardware(model=profile)
+    except NotEnoughMemory as error:
+        return Finding("device", f"cuda ({name}), too small for {profile.model_id}", str(error))
+    found = f"{hardware.device} ({name}), {dtype_name(hardware.dtype)}: {hardware.reason}"
+    if hardware.device.startswith("cuda") or profile.model_id == TINY:
         return Finding("device", found)
     return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that has one "
                                     "(and a PyTorch built for it), or use the tiny profile (leave COURSE_PROFILE unset).")
 
 
 def check_memory(profile: Profile) -> Finding:
-    """Whether the GPU, or without one the machine, has memory enough for the profile."""
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        where = "of the GPU"
-    else:
+    """Whether the GPU, or without one the machine, has memory enough to train, by the estimate of `estimate_memory`."""
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        hardware = choose_hardware(model=profile)
+        dtype, quantize = hardware.dtype, hardware.quantize
+    except NotEnoughMemory:
+        dtype, quantize = torch.float16, True
+    needed = estimate_memory(profile, dtype=dtype, quantize=quantize, device=device).total
+    if device == "cuda":
+        free, total = (sum(sizes) for sizes in zip(*map(torch.cuda.mem_get_info, range(torch.cuda.device_count()))))
+        needed, where = needed / (1 - HEADROOM), "of the GPU"
+    else:  # Apple's GPU shares the machine's memory
         memory = psutil.virtual_memory()
         free, total, where = memory.available, memory.total, "of this machine"
-    found, needed = f"{free / GB:.1f} of {total / GB:.1f} GB {where} are free", profile.least_memory_gb * GB
+        needed += LIBRARIES
+    found = f"{free / GB:.1f} of {total / GB:.1f} GB {where} are free"
     if free >= needed:
         return Finding("memory", found)
-    return Finding("memory", found, f"The {profile.name} profile needs about {needed / GB:.1f} GB: close other programs and "
-                                    "kernels" + (", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.name != "tiny" else "."))
+    return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: close other "
+                                    "programs and kernels" + (", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.name != "tiny" else "."))
 
 
 def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:

@@ -1,53 +1,25 @@
-"""Processor and model for the hardware at hand: which device, which dtype, and what training needs to be told."""
+"""Processor and model, loaded the way that suits the hardware."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor, TrainingArguments
+from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor, BitsAndBytesConfig
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
-TINY = "tiny"
-TINY_FOLDER = Path(__file__).parent / "tiny" / "weights"
+from helpers.architecture import TINY, TINY_FOLDER, build_on_meta, quantizable, read_config
+from helpers.hardware import Hardware, choose_hardware, distributed_rank
+
 TINY_TITLE = "The tiny Audio Flamingo 3"
 
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a model is loaded onto, and why."""
-
-    device: str
-    dtype: torch.dtype
-    reason: str
-
-
-def choose_hardware(device: str | None = None, dtype: torch.dtype | None = None) -> Hardware:
-    """Device and dtype for this machine.
-
-    Args:
-        device: ``"cpu"``, ``"cuda"`` or ``"mps"`` to overrule the choice.
-        dtype: a floating dtype to overrule the choice.
-
-    Returns:
-        bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float16 on older ones such as a T4, float32
-        elsewhere: a CPU without bfloat16 units emulates it many times slower, and Apple's GPU is safest in float32.
-    """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if dtype is not None:
-        return Hardware(device, dtype, "you asked for this dtype")
-    if device.startswith("cuda"):
-        if torch.cuda.get_device_capability(device)[0] >= 8:
-            return Hardware(device, torch.bfloat16, "this GPU computes in bfloat16")
-        return Hardware(device, torch.float16, "this GPU has no bfloat16 units, but fast float16")
-    if device == "mps":
-        return Hardware(device, torch.float32, "float32 is the safe choice on Apple's GPU")
-    return Hardware(device, torch.float32, "no GPU here, and a CPU is fastest in float32")
+UNQUANTIZED = ["model.audio_tower", "model.multi_modal_projector", "lm_head"]
+"""What stays in 16 bits when a model is loaded in 4. The names are whole on purpose: transformers matches them from the
+start of a module's name, so the obvious "audio_tower" would skip nothing (see `check_quantized`)."""
 
 
 def load_processor(model_id: str = TINY) -> ProcessorMixin:
@@ -64,66 +36,116 @@ def load_model(
     *,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    quantize: bool | None = None,
+    attention: str | None = None,
+    device_map: str | dict | None = None,
     quiet: bool = False,
 ) -> AudioFlamingo3ForConditionalGeneration:
     """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
 
+    In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
+    would turn everything unquantized into float32, 3.5 GB more for AF3, to steady norms that compute in float32 anyway
+    and a head whose loss does.
+
     Args:
         model_id: ``"tiny"`` for the model shipped with the course, a Hub id, or a folder.
-        device: overrules the device (see `choose_hardware`).
-        dtype: overrules the dtype.
+        device, dtype, quantize, attention, device_map: overrule the choice (see `choose_hardware`). A merge wants
+            ``quantize=False``: adding an adapter to 4-bit matrices rounds most of it away.
         quiet: do not print the line that says what was chosen and why.
 
     Returns:
         An ``AudioFlamingo3ForConditionalGeneration`` in eval mode.
+
+    Raises:
+        NotEnoughMemory: it does not fit here in any way.
+        ValueError: a device that is not there.
     """
-    hardware = choose_hardware(device, dtype)
-    bars = logging.is_progress_bar_enabled()
-    if Path(model_id).is_dir() or model_id == TINY:
-        logging.disable_progress_bar()  # a bar for a load of half a second is noise
-    try:
-        model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
-            TINY_FOLDER if model_id == TINY else model_id, dtype=hardware.dtype, device_map=hardware.device
-        )
-    finally:
-        if bars:
-            logging.enable_progress_bar()
+    local = model_id == TINY or Path(model_id).is_dir()
+    stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
+    hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
+                               attention=attention, device_map=device_map)
+    with _progress_bars(shown=not local):
+        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware)
+    if is_quantized(model):
+        check_quantized(model)
+        _keep_packing(model)
     if model_id == TINY:
         # What an adapter records as its base. A relative path keeps the machine out of it, and an existing one
         # keeps peft from asking the Hub about it.
         model.name_or_path = model.config._name_or_path = Path(os.path.relpath(TINY_FOLDER)).as_posix()
     # peft 0.21 still reads a name that transformers 5.23 renamed; nothing a learner could do about it.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-    if not quiet:
+    if not quiet and not distributed_rank():  # of several processes the first one speaks
         title = TINY_TITLE if model_id == TINY else model_id
         count = model.num_parameters()
         size = f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"
-        print(f"{title}: {size} parameters on {hardware.device} in "
-              f"{str(hardware.dtype).removeprefix('torch.')} ({hardware.reason}).")
+        print(f"{title}: {size} parameters on {hardware}.")
     return model
 
 
-def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> dict:
-    """The ``TrainingArguments`` that follow from where the model was loaded, and are never written by hand.
+def _from_pretrained(source: str | Path, hardware: Hardware) -> AudioFlamingo3ForConditionalGeneration:
+    """The one call that fetches and reads weights."""
+    settings = {}
+    if hardware.quantize:
+        settings["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=hardware.dtype, llm_int8_skip_modules=UNQUANTIZED,
+        )
+    return AudioFlamingo3ForConditionalGeneration.from_pretrained(
+        source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention, **settings
+    )
 
-    ``bf16=True`` on a CPU is refused by ``TrainingArguments``, and float16 needs the gradient scaling that
-    ``fp16=True`` switches on.
 
-    Args:
-        model: the loaded model.
-        checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+@contextmanager
+def _progress_bars(shown: bool):
+    """A bar for a load of half a second is noise."""
+    were_on = logging.is_progress_bar_enabled()
+    if not shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_on:
+            logging.enable_progress_bar()
 
-    Returns:
-        Keyword arguments: precision flags, pinned memory, and checkpointing under the name that the installed
-        transformers knows it by (``gradient_checkpointing`` until 5.22, ``activation_checkpointing`` since).
+
+def is_quantized(model: torch.nn.Module) -> bool:
+    """Whether matrices of the model are in 4 bits; with an adapter on it or without."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
+def quantized_modules(model: torch.nn.Module) -> list[str]:
+    """Names of the modules whose matrix is in 4 bits."""
+    import bitsandbytes
+
+    return [name for name, module in model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+
+
+def check_quantized(model: torch.nn.Module) -> None:
+    """Make sure that exactly the language model's matrices are in 4 bits.
+
+    A list of modules to skip that matches nothing is no error to transformers: it quantizes the audio tower too, and
+    the model merely hears worse.
+
+    Raises:
+        RuntimeError: others are, or some are not.
     """
-    on_gpu = model.device.type == "cuda"
-    name = "activation_checkpointing"
-    if name not in TrainingArguments.__dataclass_fields__:
-        name = "gradient_checkpointing"
-    return {
-        "bf16": on_gpu and model.dtype == torch.bfloat16,
-        "fp16": on_gpu and model.dtype == torch.float16,
-        "dataloader_pin_memory": on_gpu,
-        name: checkpointing,
-    }
+    found, wanted = set(quantized_modules(model)), set(quantizable(build_on_meta(model.config)))
+    if found != wanted:
+        example = sorted(found ^ wanted)[0]
+        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language model ({example}, "
+                           "for one, is wrong): this release of transformers reads the names to skip in another way; install "
+                           "the versions of constraints.txt.")
+
+
+def _keep_packing(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit matrices on CPUs with bfloat16 units (AVX512-BF16).
+
+    On those, the first forward pass in eval mode repacks each matrix for a kernel without a backward pass: after an
+    evaluation, the next training step fails in the middle of autograd.
+    """
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False

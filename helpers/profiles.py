@@ -48,8 +48,6 @@ class Profile:
     """Where the adapter is shared; ``None`` keeps it on this machine."""
     least_event_f1: float = 0.0
     """What notebook 04 demands of the fine-tuned captions; 0 where nobody has measured it yet."""
-    least_memory_gb: float = 2.5
-    """Free memory that the notebooks need: the GPU's where there is one, otherwise the machine's."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 
@@ -95,7 +93,6 @@ PROFILES = {
         gradient_checkpointing=True,
         caption_batch_size=8,
         hub_model_id="audio-flamingo-3-audiocaps-lora",
-        least_memory_gb=13,  # a T4 has 15 GB free: 4-bit weights and one step; helpers.memory says it more exactly
         least_disk_gb=25,  # 16.5 GB of 16-bit weights, and checkpoints
     ),
 }

@@ -16,7 +16,8 @@ from transformers.processing_utils import ProcessorMixin
 from helpers.collator import AudioFlamingo3DataCollator
 from helpers.data import load_captions
 from helpers.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
-from helpers.models import load_model, load_processor, hardware_settings
+from helpers.hardware import hardware_settings
+from helpers.models import load_model, load_processor
 from helpers.profiles import Profile
 
 

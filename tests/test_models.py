@@ -1,4 +1,4 @@
-"""The shipped model, and the choice of device and dtype."""
+"""The shipped model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from helpers import choose_hardware, hardware_settings, load_captions, load_model
-from helpers.models import TINY_FOLDER
+from helpers import load_captions
+from helpers.architecture import TINY_FOLDER
 from helpers.tiny import captions
 from helpers.tiny.pretrain import exact_answers, frame_targets, in_style, learning_rate, tokenize
 from helpers.tiny.scenes import Event, Scene
@@ -46,42 +45,6 @@ def test_the_base_samples_by_habit_as_the_hub_checkpoint_does(base_model):
 
 def test_the_recorded_base_is_a_path_that_exists_and_names_no_machine(base_model):
     assert not Path(base_model.name_or_path).is_absolute() and Path(base_model.name_or_path).is_dir()
-
-
-@pytest.mark.parametrize("cuda, capability, mps, device, dtype, reason", [
-    (False, None, False, "cpu", torch.float32, "no GPU"),
-    (True, (8, 0), False, "cuda", torch.bfloat16, "computes in bfloat16"),
-    (True, (9, 0), False, "cuda", torch.bfloat16, "computes in bfloat16"),
-    (True, (7, 5), False, "cuda", torch.float16, "no bfloat16 units"),
-    (False, None, True, "mps", torch.float32, "Apple"),
-])
-def test_hardware_is_chosen_by_what_it_can_do(monkeypatch, cuda, capability, mps, device, dtype, reason):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    chosen = choose_hardware()
-    assert (chosen.device, chosen.dtype) == (device, dtype) and reason in chosen.reason
-
-
-def test_every_choice_can_be_overruled(capsys):
-    model = load_model(device="cpu", dtype=torch.float16)
-    assert model.dtype == torch.float16 and model.device.type == "cpu"
-    printed = capsys.readouterr().out
-    assert printed.count("\n") == 1 and "float16 (you asked for this dtype)" in printed
-
-
-@pytest.mark.parametrize("device, dtype, bf16, fp16", [
-    ("cpu", torch.float32, False, False), ("cpu", torch.bfloat16, False, False),
-    ("cuda", torch.bfloat16, True, False), ("cuda", torch.float16, False, True),
-])
-def test_training_flags_follow_from_the_model(device, dtype, bf16, fp16):
-    class Loaded:
-        def __init__(self):
-            self.device, self.dtype = torch.device(device), dtype
-
-    settings = hardware_settings(Loaded(), checkpointing=True)
-    assert (settings["bf16"], settings["fp16"], settings["dataloader_pin_memory"]) == (bf16, fp16, device == "cuda")
-    assert [value for name, value in settings.items() if "checkpointing" in name] == [True]
 
 
 def test_frame_targets_of_the_warm_up():
