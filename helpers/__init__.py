@@ -9,6 +9,7 @@ import importlib
 
 _HOMES = {
     "profiles": ["Profile", "get_profile"],
+    "hub": ["HubError", "check_access", "hub_access"],
     "data": ["AudioError", "CaptionError", "SAMPLING_RATE", "as_samples", "group_references", "load_audio", "load_captions", "validate_audio"],
     "models": ["choose_hardware", "hardware_settings", "load_model", "load_processor"],
     "collator": ["AudioFlamingo3DataCollator", "DESCRIBE_PROMPT", "make_chat"],

@@ -12,6 +12,8 @@ from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor, 
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
+from helpers.hub import hub_access
+
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny" / "weights"
 TINY_TITLE = "The tiny Audio Flamingo 3"
@@ -55,8 +57,12 @@ def load_processor(model_id: str = TINY) -> ProcessorMixin:
 
     Args:
         model_id: ``"tiny"``, a Hub id, or a folder.
+
+    Raises:
+        HubError: the Hub did not give it (see `hub_access`).
     """
-    return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id)
+    with hub_access(model_id) as options:
+        return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, **options)
 
 
 def load_model(
@@ -76,15 +82,19 @@ def load_model(
 
     Returns:
         An ``AudioFlamingo3ForConditionalGeneration`` in eval mode.
+
+    Raises:
+        HubError: the Hub did not give it (see `hub_access`).
     """
     hardware = choose_hardware(device, dtype)
     bars = logging.is_progress_bar_enabled()
     if Path(model_id).is_dir() or model_id == TINY:
         logging.disable_progress_bar()  # a bar for a load of half a second is noise
     try:
-        model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
-            TINY_FOLDER if model_id == TINY else model_id, dtype=hardware.dtype, device_map=hardware.device
-        )
+        with hub_access(model_id) as options:
+            model = AudioFlamingo3ForConditionalGeneration.from_pretrained(
+                TINY_FOLDER if model_id == TINY else model_id, dtype=hardware.dtype, device_map=hardware.device, **options
+            )
     finally:
         if bars:
             logging.enable_progress_bar()
