@@ -191,7 +191,7 @@ def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDa
 
 def _check_split(split: str, available: list[str], source: str) -> None:
     if split not in available:
-        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(map(repr, available))}.")
+        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(map(repr, available))}.") from None
 
 
 def _load_tiny(split: str) -> IterableDataset:

@@ -90,7 +90,7 @@ class _Patience:
         self.failing_since = None
         if self.final:
             self.gave_up = error
-        raise error
+        raise error from None
 
 
 _patience = _Patience()
@@ -241,9 +241,6 @@ def explain(error: BaseException, repo_id: str, repo_type: str = "model") -> Hub
         if isinstance(cause, ConnectionError | TimeoutError) or type(cause).__name__ in _DOWN:
             return HubError(f"The Hub ({_endpoint()}) cannot be reached: check the network and the proxy, then run this again, or "
                             f"{OFFLINE}.", "unreachable")
-        if isinstance(cause, errors.LocalEntryNotFoundError) and not (cause.__cause__ or cause.__context__):
-            return HubError(f"The {what} is not whole in the cache, and the Hub cannot be reached: check the network, or "
-                            f"{OFFLINE}.", "unreachable")
     return None
 
 
@@ -252,9 +249,15 @@ def _ask(repo_id: str, repo_type: str) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
-    file = "README.md" if repo_type == "dataset" else "config.json"
+    url = hf_hub_url(repo_id, "README.md" if repo_type == "dataset" else "config.json", repo_type=repo_type)
     try:
-        found = get_hf_file_metadata(hf_hub_url(repo_id, file, repo_type=repo_type), timeout=ANSWER_SECONDS)
+        try:
+            found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
+        except Exception as error:
+            if type(error).__name__ != "RemoteProtocolError":
+                raise
+            # The server has hung up a connection that was kept open since the last cell: ask over a new one.
+            found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
     except EntryNotFoundError:
         return  # an answer, too
     if found.commit_hash is None:
@@ -287,7 +290,7 @@ def _remove_damaged_weights(repo_id: str) -> None:
 
 
 @contextmanager
-def _explained(repo_id: str, repo_type: str) -> Iterator[None]:
+def _explained(repo_id: str, repo_type: str, from_cache: bool = False) -> Iterator[None]:
     """Patience that ends, and errors that say what to do."""
     _be_patient()
     _patience.begin()
@@ -295,6 +298,9 @@ def _explained(repo_id: str, repo_type: str) -> Iterator[None]:
         yield
     except Exception as error:
         known = explain(error, repo_id, repo_type)
+        if known is None and from_cache and isinstance(error, OSError):
+            known = HubError(f"The {repo_type} {repo_id} is not whole in the cache, and the Hub ({_endpoint()}) cannot be reached: "
+                             f"check the network and the proxy, then run this again, or {OFFLINE}.", "unreachable")
         if known is None:
             raise
         if known.reason == "damaged":
@@ -352,7 +358,7 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
                 raise
             print(f"The Hub cannot be reached: {repo_id} comes from the cache.")
             options = {"local_files_only": True}
-    with _explained(repo_id, repo_type):
+    with _explained(repo_id, repo_type, from_cache=bool(options)):
         yield options
 
 

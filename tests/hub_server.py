@@ -89,6 +89,8 @@ class HubServer:
         self.requests: list[Request] = []
         self.stalled = False
         """Accept connections, and never answer."""
+        self.status: int | None = None
+        """Answer everything with this error."""
         self._port = 0
         self._server: ThreadingHTTPServer | None = None
 
@@ -161,6 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.stalled:
             time.sleep(60)
             return self._hang_up()
+        if self.hub.status:
+            return self._error(self.hub.status, None, "Out of order")
         path = unquote(self.address.path)
         if self.command != "POST" and (match := ADDRESS.fullmatch(path)):
             return self._resolve("dataset" if match["kind"] else "model", match["id"], match["revision"], match["path"])
