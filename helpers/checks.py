@@ -93,7 +93,7 @@ def check_device(profile: Profile) -> Finding:
     hardware = choose_hardware()
     name = torch.cuda.get_device_name() if hardware.device == "cuda" else platform.machine()
     found = f"{hardware.device} ({name}), {str(hardware.dtype).removeprefix('torch.')}: {hardware.reason}"
-    if hardware.device == "cuda" or profile.model_id == TINY:
+    if hardware.device == "cuda" or not profile.needs_gpu:
         return Finding("device", found)
     return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that has one "
                                     "(and a PyTorch built for it), or use the tiny profile (leave COURSE_PROFILE unset).")
@@ -111,7 +111,7 @@ def check_memory(profile: Profile) -> Finding:
     if free >= needed:
         return Finding("memory", found)
     return Finding("memory", found, f"The {profile.name} profile needs about {needed / GB:.1f} GB: close other programs and "
-                                    "kernels" + (", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.name != "tiny" else "."))
+                                    "kernels" + (", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.model_id != TINY else "."))
 
 
 def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:

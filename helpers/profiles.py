@@ -1,10 +1,20 @@
-"""The two profiles, as data. ``COURSE_PROFILE`` says which one is on; no notebook cell ever branches on it."""
+"""The two profiles, as data. ``COURSE_PROFILE`` says which one is on; no notebook cell ever branches on it.
+
+``COURSE_TRIAL`` changes single numbers of it for a quick trial, for example to see in minutes whether the full profile
+runs on a new machine before it trains for hours::
+
+    COURSE_PROFILE=full COURSE_TRIAL="max_steps=4 eval_steps=2 train_clips=32 eval_clips=8 test_clips=8"
+
+A trial keeps its results apart (``runs/full-trial``), so its adapter is never taken for one that was trained in earnest.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds ``notebooks/`` and ``helpers/``."""
@@ -48,6 +58,8 @@ class Profile:
     """Where the adapter is shared; ``None`` keeps it on this machine."""
     least_event_f1: float = 0.0
     """What notebook 04 demands of the fine-tuned captions; 0 where nobody has measured it yet."""
+    needs_gpu: bool = False
+    """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 2.5
     """Free memory that the notebooks need: the GPU's where there is one, otherwise the machine's."""
     least_disk_gb: float = 0.5
@@ -95,25 +107,68 @@ PROFILES = {
         gradient_checkpointing=True,
         caption_batch_size=8,
         hub_model_id="audio-flamingo-3-audiocaps-lora",
+        needs_gpu=True,
         least_memory_gb=13,  # a T4 has 15 GB free: 4-bit weights and one step; helpers.memory says it more exactly
         least_disk_gb=25,  # 16.5 GB of 16-bit weights, and checkpoints
     ),
 }
 
 
-def get_profile(name: str | None = None) -> Profile:
-    """The profile that is on.
+def with_changes(profile: Profile, changes: str) -> Profile:
+    """A profile for a trial: some fields changed, and a name, and so a folder of results, of its own.
 
     Args:
-        name: ``"tiny"`` or ``"full"``; by default the environment variable ``COURSE_PROFILE``, else ``"tiny"``.
+        profile: where all other fields come from.
+        changes: ``"field=value field=value ..."``, separated by spaces or commas.
 
     Raises:
-        ValueError: there is no such profile.
+        ValueError: no such field, or a value of the wrong kind.
     """
+    kinds = {name: kind for name, kind in get_type_hints(type(profile)).items() if name != "name"}
+    values = {}
+    for change in changes.replace(",", " ").split():
+        name, _, text = change.partition("=")
+        if name not in kinds:
+            raise ValueError(f"COURSE_TRIAL has {change!r}, but a profile has no field {name!r} to change: write field=value with "
+                             f"fields from {', '.join(kinds)}.")
+        try:
+            values[name] = _parse(text, kinds[name])
+        except ValueError:
+            raise ValueError(f"COURSE_TRIAL has {change!r}, but {name} takes a value such as {getattr(profile, name)!r}: write "
+                             f"{name}={getattr(profile, name)}, for example.") from None
+    return dataclasses.replace(profile, name=f"{profile.name}-trial", **values) if values else profile
+
+
+def _parse(text: str, kind: object) -> object:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError
+        return text.lower() == "true"
+    if kind in (int, float):
+        number = kind(text)
+        if not 0 <= number < float("inf"):
+            raise ValueError
+        return number
+    if not text:
+        raise ValueError
+    return text
+
+
+def get_profile(name: str | None = None) -> Profile:
+    """The profile that is on, with the changes that ``COURSE_TRIAL`` makes to it.
+
+    Args:
+        name: ``"tiny"`` or ``"full"``, as they are; by default the environment variable ``COURSE_PROFILE``, else ``"tiny"``,
+            and then ``COURSE_TRIAL`` counts too.
+
+    Raises:
+        ValueError: there is no such profile, or ``COURSE_TRIAL`` cannot be understood (see `with_changes`).
+    """
+    changes = "" if name else os.environ.get("COURSE_TRIAL", "")
     name = name or os.environ.get("COURSE_PROFILE") or "tiny"
     if name not in PROFILES:
         raise ValueError(
             f"There is no profile {name!r}: set COURSE_PROFILE to one of {', '.join(map(repr, PROFILES))}, "
             "or leave it unset for 'tiny'."
         )
-    return PROFILES[name]
+    return with_changes(PROFILES[name], changes)
