@@ -22,6 +22,7 @@ _HOMES = {
     "evaluation": ["CaptionEvaluation"],
     "recordings": ["FolderReport", "read_folder", "split_by_source", "write_example_folder"],
     "checks": ["check_setup"],
+    "sharing": ["write_model_card"],
     "training": ["ensure_adapter", "make_trainer", "save_adapter"],
     "plots": ["plot_clip", "plot_curve", "plot_intervals"],
     "widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],

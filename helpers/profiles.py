@@ -24,6 +24,16 @@ RUNS = Path(os.environ.get("COURSE_RUNS", ROOT / "runs"))
 
 
 @dataclass(frozen=True)
+class License:
+    """Terms that an adapter inherits from the weights it was trained on, as the Hub's metadata names them."""
+
+    name: str
+    link: str
+    terms: str
+    """For people, as the end of a sentence."""
+
+
+@dataclass(frozen=True)
 class Profile:
     """Everything that differs between learning on a laptop and doing it for real.
 
@@ -56,8 +66,14 @@ class Profile:
     lora_dropout: float = 0.05
     hub_model_id: str | None = None
     """Where the adapter is shared; ``None`` keeps it on this machine."""
+    license: License | None = None
+    """What the base model's weights may be used for, and so the adapter; ``None`` where nobody else's weights are in it."""
     least_event_f1: float = 0.0
     """What notebook 04 demands of the fine-tuned captions; 0 where nobody has measured it yet."""
+    least_changed: float = 0.0
+    """The share of its captions that notebook 04 demands to differ from the base model's answers; likewise."""
+    least_style_gain: float = 0.0
+    """By how much the share of answers in AudioCaps' style must grow, likewise."""
     needs_gpu: bool = False
     """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 2.5
@@ -92,6 +108,8 @@ PROFILES = {
         gradient_checkpointing=False,
         caption_batch_size=32,
         least_event_f1=0.85,
+        least_changed=1.0,
+        least_style_gain=0.9,
     ),
     "full": Profile(
         name="full",
@@ -107,6 +125,11 @@ PROFILES = {
         gradient_checkpointing=True,
         caption_batch_size=8,
         hub_model_id="audio-flamingo-3-audiocaps-lora",
+        license=License(
+            name="nvidia-oneway-noncommercial-license",
+            link="https://huggingface.co/nvidia/audio-flamingo-3-hf",
+            terms="for non-commercial research only (NVIDIA OneWay Noncommercial License)",
+        ),
         needs_gpu=True,
         least_memory_gb=13,  # a T4 has 15 GB free: 4-bit weights and one step; helpers.memory says it more exactly
         least_disk_gb=25,  # 16.5 GB of 16-bit weights, and checkpoints
@@ -124,7 +147,7 @@ def with_changes(profile: Profile, changes: str) -> Profile:
     Raises:
         ValueError: no such field, or a value of the wrong kind.
     """
-    kinds = {name: kind for name, kind in get_type_hints(type(profile)).items() if name != "name"}
+    kinds = {name: kind for name, kind in get_type_hints(type(profile)).items() if name not in ("name", "license")}
     values = {}
     for change in changes.replace(",", " ").split():
         name, _, text = change.partition("=")
