@@ -14,6 +14,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOMES = {
     "profiles": ["Profile", "get_profile"],
+    "hub": ["HubError", "check_access", "hub_access"],
     "data": ["AudioError", "CaptionError", "SAMPLING_RATE", "as_samples", "group_references", "load_audio", "load_captions", "validate_audio"],
     "architecture": ["build_on_meta", "read_config"],
     "memory": ["GPU_MEMORY", "MemoryEstimate", "estimate_memory", "memory_table"],
@@ -30,6 +31,7 @@ _HOMES = {
     "costs": ["PEAK_FLOPS", "count_clip_flops", "estimate_cost"],
     "recordings": ["FolderReport", "read_folder", "split_by_source", "write_example_folder"],
     "checks": ["check_setup"],
+    "sharing": ["write_model_card"],
     "training": ["ensure_adapter", "make_trainer", "save_adapter"],
     "plots": ["plot_bars", "plot_clip", "plot_curve", "plot_intervals"],
     "widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],

@@ -14,6 +14,7 @@ import torch
 
 from helpers.architecture import TINY
 from helpers.hardware import NotEnoughMemory, choose_hardware, dtype_name
+from helpers.hub import HubError, check_access, is_hub_id
 from helpers.memory import GB, HEADROOM, estimate_memory
 from helpers.models import load_processor
 from helpers.profiles import RUNS, Profile, get_profile
@@ -101,7 +102,7 @@ def check_device(profile: Profile) -> Finding:
     except NotEnoughMemory as error:
         return Finding("device", f"cuda ({name}), too small for {profile.model_id}", str(error))
     found = f"{hardware.device} ({name}), {dtype_name(hardware.dtype)}: {hardware.reason}"
-    if hardware.device.startswith("cuda") or profile.model_id == TINY:
+    if hardware.device.startswith("cuda") or not profile.needs_gpu:
         return Finding("device", found)
     return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that has one "
                                     "(and a PyTorch built for it), or use the tiny profile (leave COURSE_PROFILE unset).")
@@ -123,11 +124,12 @@ def check_memory(profile: Profile) -> Finding:
         memory = psutil.virtual_memory()
         free, total, where = memory.available, memory.total, "of this machine"
         needed += LIBRARIES
+    needed = profile.least_memory_gb * GB or needed
     found = f"{free / GB:.1f} of {total / GB:.1f} GB {where} are free"
     if free >= needed:
         return Finding("memory", found)
     return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: close other "
-                                    "programs and kernels" + (", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.name != "tiny" else "."))
+                                    "programs and kernels" + (", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.model_id != TINY else "."))
 
 
 def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:
@@ -145,50 +147,66 @@ def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Findi
                                   "COURSE_CACHE and COURSE_RUNS to a larger disk.")
 
 
-def check_hub(profile: Profile, timeout: float = 5.0) -> list[Finding]:
-    """Hub, login and licence: only where the profile needs them, and never for longer than a few seconds.
-
-    Args:
-        profile: its ``model_id`` and ``dataset_id`` are asked for.
-        timeout: of each request, in seconds.
-    """
-    from huggingface_hub import HfApi, constants, get_token
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if profile.model_id == TINY:
+def check_hub(profile: Profile) -> list[Finding]:
+    """Hub, licence and login: only where the profile needs them, and never for longer than some seconds."""
+    if not is_hub_id(profile.model_id):
         return [Finding("Hub", "not needed by the tiny profile")]
+    from huggingface_hub import constants
+
     if constants.HF_HUB_OFFLINE:
-        return [Finding("Hub", "switched off by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE, unless everything is in the cache already.")]
-    api, page = HfApi(), f"{constants.ENDPOINT}/{profile.model_id}"
-    findings = []
+        return [Finding("Hub", "switched off by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE and restart the kernel, unless everything is "
+                                                                 "in the cache already.")]
+    problems: dict[str, HubError] = {}
+    for repo_id, kind in ((profile.model_id, "model"), (profile.dataset_id, "dataset")):
+        try:
+            check_access(repo_id, kind)
+        except HubError as problem:
+            problems.setdefault(problem.reason, problem)
+            if problem.reason == "unreachable":
+                break  # the other would only take its time to say the same
+    terms = f"the weights are {profile.license.terms}" if profile.license else "no terms that the course knows of"
+    gated, other = problems.pop("gated", None), next(iter(problems.values()), None)
+    return [
+        Finding("Hub", _HUB_FOUND[other.reason], str(other)) if other else Finding("Hub", "model and data set can be reached"),
+        Finding("licence", "not accepted yet", str(gated)) if gated else Finding("licence", terms),
+        _check_login(reachable="unreachable" not in problems),
+    ]
+
+
+_HUB_FOUND = {"missing": "the model or the data set is not there for you", "unreachable": "cannot be reached",
+              "token": "the stored token is not accepted", "busy": "out of order, or too busy"}
+
+
+def _check_login(reachable: bool) -> Finding:
+    """Whether the Hub knows the stored token."""
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not get_token():
+        return Finding("login", "none (needed only to share your adapter)")
+    if not reachable:
+        return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
     try:
-        api.model_info(profile.model_id, timeout=timeout)
-        api.dataset_info(profile.dataset_id, timeout=timeout)
-        findings.append(Finding("Hub", "model and data set can be reached"))
-    except GatedRepoError:
-        findings.append(Finding("Hub", "the licence is not accepted", f"Open {page}, log in, accept the licence, then run "
-                                                                      "`hf auth login` here."))
-    except RepositoryNotFoundError as error:
-        findings.append(Finding("Hub", "the model or the data set is not there for you", "Check model_id and dataset_id in "
-                                f"helpers/profiles.py, or log in with `hf auth login` ({type(error).__name__})."))
+        HfApi().whoami()
+    except HfHubHTTPError as error:
+        if error.response.status_code == 401:
+            return Finding("login", "the Hub does not know the stored token", "Log in again with `hf auth login`, or forget the "
+                                                                              "token with `hf auth logout`.")
+        return Finding("login", f"a token is stored; the Hub answers with error {error.response.status_code}")
     except Exception as error:  # whatever the network can do wrong, a diagnosis must not fail of it
-        findings.append(Finding("Hub", f"cannot be reached ({type(error).__name__})",
-                                "Check the network and the proxy, or use the tiny profile (leave COURSE_PROFILE unset)."))
-    token = get_token()
-    findings.append(Finding("login", "a token is stored" if token else "none (needed only to share your adapter)"))
-    return findings
+        return Finding("login", f"a token is stored; whether the Hub knows it cannot be asked now ({type(error).__name__})")
+    return Finding("login", "the Hub knows the stored token")
 
 
-def check_setup(profile: Profile | None = None, timeout: float = 5.0) -> Diagnosis:
+def check_setup(profile: Profile | None = None) -> Diagnosis:
     """Look at everything that the profile needs.
 
     Args:
         profile: by default the one that is on.
-        timeout: of each request to the Hub, in seconds.
 
     Returns:
         A `Diagnosis`; ``print`` shows a short table, and below it the repair of each problem.
     """
     profile = profile or get_profile()
     return Diagnosis((check_python(), check_libraries(), check_labels(), check_device(profile), check_memory(profile),
-                      check_disk(profile), *check_hub(profile, timeout)))
+                      check_disk(profile), *check_hub(profile)))

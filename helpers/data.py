@@ -18,6 +18,8 @@ import soundfile
 import soxr
 from datasets import Audio, IterableDataset, get_dataset_split_names, load_dataset
 
+from helpers.hub import hub_access, is_hub_id
+
 SAMPLING_RATE = 16_000
 """Samples a second, in Hz: what Audio Flamingo 3 was trained on."""
 
@@ -169,26 +171,27 @@ def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDa
 
     Raises:
         ValueError: there is no such split.
-        FileNotFoundError: there is no such folder or data set.
+        FileNotFoundError: there is no such folder.
+        HubError: the Hub did not give the data set (see `hub_access`).
         CaptionError: the folder's metadata table is missing or incomplete.
     """
     if source == TINY:
         stream = _load_tiny(split)
     elif Path(source).is_dir():
         stream = _load_folder(Path(source), split)
-    elif isinstance(source, os.PathLike) or str(source).count("/") != 1 or str(source).startswith((".", "~", "/")):
+    elif not is_hub_id(source):
         raise FileNotFoundError(
             f"There is no folder {os.fspath(source)!r}: give a folder of audio files, a Hub id such as "
             f"'OpenSound/AudioCaps', or {TINY!r}."
         )
     else:
-        stream = _load_hub(str(source), split)
+        stream = _load_hub(source, split)
     return stream.cast_column("audio", SoundFileAudio())
 
 
 def _check_split(split: str, available: list[str], source: str) -> None:
     if split not in available:
-        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(map(repr, available))}.")
+        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(map(repr, available))}.") from None
 
 
 def _load_tiny(split: str) -> IterableDataset:
@@ -200,18 +203,14 @@ def _load_tiny(split: str) -> IterableDataset:
 
 
 def _load_hub(source: str, split: str) -> IterableDataset:
-    try:
-        return load_dataset(source, split=split, streaming=True)
-    except ValueError as error:
-        if "split" not in str(error).lower():
+    with hub_access(source, "dataset"):
+        try:
+            return load_dataset(source, split=split, streaming=True)
+        except ValueError as error:
+            if "split" not in str(error).lower():
+                raise
+            _check_split(split, get_dataset_split_names(source), f"The data set {source}")
             raise
-        _check_split(split, get_dataset_split_names(source), f"The data set {source}")
-        raise
-    except (ConnectionError, FileNotFoundError) as error:
-        raise FileNotFoundError(
-            f"The data set {source} cannot be opened ({type(error).__name__}): check its name and the network, log in "
-            "with `hf auth login` if it is private, or work offline with COURSE_PROFILE=tiny."
-        ) from error
 
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".wma", ".opus", ".aiff", ".aif"}

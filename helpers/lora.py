@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from helpers.hub import fetch_adapter, is_hub_id
+
 LANGUAGE_MODEL_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """Attention and feed-forward projections of the language model, and of nothing else.
 
@@ -79,22 +81,25 @@ def _same_base(recorded: str | None, loaded: str) -> bool:
 def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
     """Make sure that ``folder`` holds a whole adapter for ``model``; return the folder.
 
+    The Hub id of a shared adapter is as good: it is downloaded, and the folder in the cache is returned.
+
     ``PeftModel.from_pretrained`` answers an adapter of another base with pages of mismatched sizes, or, where the
     sizes happen to agree, with nothing at all. This compares names and shapes first.
 
     Raises:
         AdapterError: no adapter there, half of one, or one for another base model.
+        HubError: the Hub did not give it (see `hub_access`).
     """
     from safetensors import SafetensorError, safe_open
 
-    folder = Path(folder)
+    name, folder = (folder, fetch_adapter(folder)) if is_hub_id(folder) else (Path(folder).name, Path(folder))
     config_file, weights_file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if not config_file.is_file() or not weights_file.is_file():
-        raise AdapterError(f"There is no adapter in {folder.name!r} (adapter_config.json and adapter_model.safetensors): "
+        raise AdapterError(f"There is no adapter in {name!r} (adapter_config.json and adapter_model.safetensors): "
                            "train one with notebook 03, or check the folder.")
     base = json.loads(config_file.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not _same_base(base, model.name_or_path):
-        raise AdapterError(f"The adapter in {folder.name!r} was trained on {base}, not on {model.name_or_path}: load its "
+        raise AdapterError(f"The adapter in {name!r} was trained on {base}, not on {model.name_or_path}: load its "
                            "own base model, or train a new adapter on this one.")
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     try:
@@ -106,9 +111,9 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
                 target = shapes.get(f"{match.group(1)}.weight")
                 side = 1 if match.group(2) == "A" else 0
                 if target is None or file.get_slice(key).get_shape()[side] != target[side]:
-                    raise AdapterError(f"The adapter in {folder.name!r} does not fit {model.name_or_path} (at "
+                    raise AdapterError(f"The adapter in {name!r} does not fit {model.name_or_path} (at "
                                        f"{match.group(1)}): it belongs to another version of the base model; train it anew.")
     except SafetensorError:
-        raise AdapterError(f"The adapter in {folder.name!r} is broken (its weights file is cut short): copy it again, or "
+        raise AdapterError(f"The adapter in {name!r} is broken (its weights file is cut short): copy it again, or "
                            "train it anew with notebook 03.") from None
     return folder

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from helpers.architecture import TINY, TINY_FOLDER, build_on_meta, quantizable, read_config
 from helpers.hardware import Hardware, choose_hardware, distributed_rank
+from helpers.hub import hub_access
 
 TINY_TITLE = "The tiny Audio Flamingo 3"
 
@@ -27,8 +28,12 @@ def load_processor(model_id: str = TINY) -> ProcessorMixin:
 
     Args:
         model_id: ``"tiny"``, a Hub id, or a folder.
+
+    Raises:
+        HubError: the Hub did not give it (see `hub_access`).
     """
-    return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id)
+    with hub_access(model_id) as options:
+        return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, **options)
 
 
 def load_model(
@@ -57,15 +62,16 @@ def load_model(
         An ``AudioFlamingo3ForConditionalGeneration`` in eval mode.
 
     Raises:
+        HubError: the Hub did not give it (see `hub_access`).
         NotEnoughMemory: it does not fit here in any way.
         ValueError: a device that is not there.
     """
     local = model_id == TINY or Path(model_id).is_dir()
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
-    hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
-                               attention=attention, device_map=device_map)
-    with _progress_bars(shown=not local):
-        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware)
+    with hub_access(model_id) as options, _progress_bars(shown=not local):
+        hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
+                                   attention=attention, device_map=device_map)
+        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware, **options)
     if is_quantized(model):
         check_quantized(model)
         _keep_packing(model)
@@ -83,16 +89,15 @@ def load_model(
     return model
 
 
-def _from_pretrained(source: str | Path, hardware: Hardware) -> AudioFlamingo3ForConditionalGeneration:
+def _from_pretrained(source: str | Path, hardware: Hardware, **options) -> AudioFlamingo3ForConditionalGeneration:
     """The one call that fetches and reads weights."""
-    settings = {}
     if hardware.quantize:
-        settings["quantization_config"] = BitsAndBytesConfig(
+        options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=hardware.dtype, llm_int8_skip_modules=UNQUANTIZED,
         )
     return AudioFlamingo3ForConditionalGeneration.from_pretrained(
-        source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention, **settings
+        source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention, **options
     )
 
 

@@ -1,16 +1,36 @@
-"""The two profiles, as data. ``COURSE_PROFILE`` says which one is on; no notebook cell ever branches on it."""
+"""The two profiles, as data. ``COURSE_PROFILE`` says which one is on; no notebook cell ever branches on it.
+
+``COURSE_TRIAL`` changes single numbers of it for a quick trial, for example to see in minutes whether the full profile
+runs on a new machine before it trains for hours::
+
+    COURSE_PROFILE=full COURSE_TRIAL="max_steps=4 eval_steps=2 train_clips=32 eval_clips=8 test_clips=8"
+
+A trial keeps its results apart (``runs/full-trial``), so its adapter is never taken for one that was trained in earnest.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds ``notebooks/`` and ``helpers/``."""
 
 RUNS = Path(os.environ.get("COURSE_RUNS", ROOT / "runs"))
 """Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it."""
+
+
+@dataclass(frozen=True)
+class License:
+    """Terms that an adapter inherits from the weights it was trained on, as the Hub's metadata names them."""
+
+    name: str
+    link: str
+    terms: str
+    """For people, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +66,18 @@ class Profile:
     lora_dropout: float = 0.05
     hub_model_id: str | None = None
     """Where the adapter is shared; ``None`` keeps it on this machine."""
+    license: License | None = None
+    """What the base model's weights may be used for, and so the adapter; ``None`` where nobody else's weights are in it."""
     least_event_f1: float = 0.0
     """What notebook 04 demands of the fine-tuned captions; 0 where nobody has measured it yet."""
+    least_changed: float = 0.0
+    """The share of its captions that notebook 04 demands to differ from the base model's answers; likewise."""
+    least_style_gain: float = 0.0
+    """By how much the share of answers in AudioCaps' style must grow, likewise."""
+    needs_gpu: bool = False
+    """Whether the doctor objects to a machine without a CUDA GPU."""
+    least_memory_gb: float = 0.0
+    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for that."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 
@@ -78,6 +108,8 @@ PROFILES = {
         gradient_checkpointing=False,
         caption_batch_size=32,
         least_event_f1=0.85,
+        least_changed=1.0,
+        least_style_gain=0.9,
     ),
     "full": Profile(
         name="full",
@@ -93,24 +125,72 @@ PROFILES = {
         gradient_checkpointing=True,
         caption_batch_size=8,
         hub_model_id="audio-flamingo-3-audiocaps-lora",
+        license=License(
+            name="nvidia-oneway-noncommercial-license",
+            link="https://huggingface.co/nvidia/audio-flamingo-3-hf",
+            terms="for non-commercial research only (NVIDIA OneWay Noncommercial License)",
+        ),
+        needs_gpu=True,
         least_disk_gb=25,  # 16.5 GB of 16-bit weights, and checkpoints
     ),
 }
 
 
-def get_profile(name: str | None = None) -> Profile:
-    """The profile that is on.
+def with_changes(profile: Profile, changes: str) -> Profile:
+    """A profile for a trial: some fields changed, and a name, and so a folder of results, of its own.
 
     Args:
-        name: ``"tiny"`` or ``"full"``; by default the environment variable ``COURSE_PROFILE``, else ``"tiny"``.
+        profile: where all other fields come from.
+        changes: ``"field=value field=value ..."``, separated by spaces or commas.
 
     Raises:
-        ValueError: there is no such profile.
+        ValueError: no such field, or a value of the wrong kind.
     """
+    kinds = {name: kind for name, kind in get_type_hints(type(profile)).items() if name not in ("name", "license")}
+    values = {}
+    for change in changes.replace(",", " ").split():
+        name, _, text = change.partition("=")
+        if name not in kinds:
+            raise ValueError(f"COURSE_TRIAL has {change!r}, but a profile has no field {name!r} to change: write field=value with "
+                             f"fields from {', '.join(kinds)}.")
+        try:
+            values[name] = _parse(text, kinds[name])
+        except ValueError:
+            raise ValueError(f"COURSE_TRIAL has {change!r}, but {name} takes a value such as {getattr(profile, name)!r}: write "
+                             f"{name}={getattr(profile, name)}, for example.") from None
+    return dataclasses.replace(profile, name=f"{profile.name}-trial", **values) if values else profile
+
+
+def _parse(text: str, kind: object) -> object:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError
+        return text.lower() == "true"
+    if kind in (int, float):
+        number = kind(text)
+        if not 0 <= number < float("inf"):
+            raise ValueError
+        return number
+    if not text:
+        raise ValueError
+    return text
+
+
+def get_profile(name: str | None = None) -> Profile:
+    """The profile that is on, with the changes that ``COURSE_TRIAL`` makes to it.
+
+    Args:
+        name: ``"tiny"`` or ``"full"``, as they are; by default the environment variable ``COURSE_PROFILE``, else ``"tiny"``,
+            and then ``COURSE_TRIAL`` counts too.
+
+    Raises:
+        ValueError: there is no such profile, or ``COURSE_TRIAL`` cannot be understood (see `with_changes`).
+    """
+    changes = "" if name else os.environ.get("COURSE_TRIAL", "")
     name = name or os.environ.get("COURSE_PROFILE") or "tiny"
     if name not in PROFILES:
         raise ValueError(
             f"There is no profile {name!r}: set COURSE_PROFILE to one of {', '.join(map(repr, PROFILES))}, "
             "or leave it unset for 'tiny'."
         )
-    return PROFILES[name]
+    return with_changes(PROFILES[name], changes)

@@ -28,7 +28,7 @@ os.environ.update(
 )
 # Made once and reused where the caller says so; otherwise made for this run alone.
 os.environ.setdefault("COURSE_CACHE", str(_SCRATCH / "cache"))
-for name in ("COURSE_PROFILE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"):
+for name in ("COURSE_PROFILE", "COURSE_TRIAL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"):
     os.environ.pop(name, None)
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "no_network")]

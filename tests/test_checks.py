@@ -73,41 +73,5 @@ def test_a_full_disk(monkeypatch, tmp_path):
 
 
 def test_offline_by_choice():
-    # tests/conftest.py sets HF_HUB_OFFLINE.
+    # tests/conftest.py sets HF_HUB_OFFLINE; what the Hub itself can answer is in test_hub_faults.py.
     assert "HF_HUB_OFFLINE" in checks.check_hub(FULL)[0].fix
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """Answers of the Hub, put in the place of the network."""
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-
-    def answer(error):
-        def info(self, name, timeout):
-            assert timeout <= 5
-            if error:
-                raise error
-
-        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
-        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
-        return checks.check_hub(FULL)
-
-    return answer
-
-
-def test_a_hub_that_answers(hub):
-    reached, login = hub(None)
-    assert reached.fix is None and login.fix is None
-
-
-def test_a_hub_that_does_not(hub):
-    import httpx
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    response = httpx.Response(403, request=httpx.Request("GET", "https://hub.invalid"))
-    assert "accept the licence" in hub(GatedRepoError("gated", response=response))[0].fix
-    assert "hf auth login" in hub(RepositoryNotFoundError("not found", response=response))[0].fix
-    assert "Check the network" in hub(OSError("unreachable"))[0].fix

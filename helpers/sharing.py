@@ -1,0 +1,132 @@
+"""The model card: what whoever finds the adapter on the Hub has to know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from helpers.evaluation import SCORES
+from helpers.hub import is_hub_id
+from helpers.models import TINY_TITLE
+from helpers.profiles import Profile
+from helpers.requirements import installed_version
+
+LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate")
+MEASURES = {"eval_loss": "loss (nats a token)", **SCORES}
+"""What a card reports, where the log has it: key in the log -> name for people."""
+METRIC_IDS = {"eval_cider_d": "cider", "eval_event_f1": "f1"}
+"""The Hub's names for those of them that it knows."""
+
+_USE_OF_HUB = """from peft import PeftModel
+from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor
+
+base = AudioFlamingo3ForConditionalGeneration.from_pretrained("{base}", dtype="auto", device_map="auto")
+model = PeftModel.from_pretrained(base, "the id of this repository")
+processor = AutoProcessor.from_pretrained("the id of this repository")"""
+
+_USE_OF_TINY = """from peft import PeftModel
+
+from helpers import check_adapter, load_model  # of the course, which brings the base model
+
+base = load_model("tiny")
+model = PeftModel.from_pretrained(base, check_adapter(base, "the folder with this file"))"""
+
+
+def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]) -> Path:
+    """Write ``README.md`` into an adapter's folder: base model, data, licence, metrics and versions.
+
+    `peft` leaves a template with empty headings there; this replaces it.
+
+    Args:
+        folder: where `save_adapter` has put the adapter.
+        profile: names the base model and the data, and holds the numbers of the training.
+        log_history: ``trainer.state.log_history``; its first and last evaluation are reported.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder.name!r} to write a model card into: save the adapter first.")
+    evaluations = [row for row in log_history if "eval_loss" in row]
+    license = profile.license
+    data = ModelCardData(
+        base_model=profile.model_id if is_hub_id(profile.model_id) else None,
+        datasets=[profile.dataset_id] if is_hub_id(profile.dataset_id) else None,
+        license="other" if license else None,
+        license_name=license.name if license else None,
+        license_link=license.link if license else None,
+        library_name="peft",
+        pipeline_tag="audio-text-to-text",
+        language="en",
+        tags=["lora", "audio-captioning", "audio-flamingo-3"],
+        metrics=[METRIC_IDS[key] for key in METRIC_IDS if any(key in row for row in evaluations)] or None,
+    )
+    file, unfinished = folder / "README.md", folder / "README.md.unfinished"
+    unfinished.write_text(str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(profile, evaluations)}")), encoding="utf-8")
+    os.replace(unfinished, file)
+    return file
+
+
+def _text(profile: Profile, evaluations: Sequence[dict]) -> str:
+    base = f"[{profile.model_id}](https://huggingface.co/{profile.model_id})" if is_hub_id(profile.model_id) else TINY_TITLE
+    data = (f"[{profile.dataset_id}](https://huggingface.co/datasets/{profile.dataset_id})" if is_hub_id(profile.dataset_id)
+            else "procedural sounds with captions in AudioCaps' style")
+    licence = (f"The base model's weights are {profile.license.terms}, and what is trained from them inherits that: see "
+               f"[its page]({profile.license.link}). The data has terms of its own." if profile.license else
+               "No weights of anybody else are in it: the base model and the sounds are the course's own.")
+    effective = profile.batch_size * profile.gradient_accumulation_steps
+    return f"""# LoRA adapter: audio captions with {'Audio Flamingo 3' if is_hub_id(profile.model_id) else 'a tiny Audio Flamingo 3'}
+
+An adapter for {base} that describes a sound in one short sentence. It was made with a course on fine-tuning; nobody has
+tested it for any use beyond that.
+
+## Use
+
+```python
+{_USE_OF_HUB.format(base=profile.model_id) if is_hub_id(profile.model_id) else _USE_OF_TINY}
+```
+
+Ask "Describe the audio.", and decode greedily.
+
+## Data
+
+{data}, split `train`: the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to evaluate on.
+
+## Training
+
+LoRA of rank {profile.lora_rank} (alpha {profile.lora_alpha}, dropout {profile.lora_dropout}) on the attention and feed-forward
+projections of the language model alone; {profile.max_steps:,} steps of {effective} clips, learning rate {profile.learning_rate:g};
+the loss counts the caption's tokens only.
+
+## Metrics
+
+{_table(evaluations)}
+
+The loss is over the {profile.eval_clips:,} clips for evaluation. Where there are captions to score, they are of a few of these
+clips, and CIDEr-D takes its document frequencies from them: compare these numbers with each other, not with published ones.
+
+## Licence
+
+{licence}
+
+## Versions
+
+{chr(10).join(f'- {name} {version}' for name in LIBRARIES if (version := installed_version(name)))}
+"""
+
+
+def _table(evaluations: Sequence[dict]) -> str:
+    """A Markdown table of the first and the last evaluation."""
+    if not evaluations:
+        return "Nothing was evaluated during this training."
+    first, last = evaluations[0], evaluations[-1]
+    lines = [f"| | step {first.get('step', 0)} | step {last.get('step', 0)} |", "|---|---|---|"]
+    lines += [f"| {name} | {first[key]:.3f} | {last[key]:.3f} |" for key, name in MEASURES.items() if key in first and key in last]
+    return "\n".join(lines)
