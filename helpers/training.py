@@ -19,7 +19,7 @@ from transformers.trainer_utils import IntervalStrategy
 from helpers.checkpoints import CheckpointMarker
 from helpers.collator import AudioFlamingo3DataCollator
 from helpers.data import check_folder, load_captions
-from helpers.guards import TrainingGuard
+from helpers.guards import TrainingError, TrainingGuard
 from helpers.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.models import load_model, load_processor, hardware_settings
 from helpers.profiles import Profile
@@ -59,10 +59,17 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         "accelerator_config": {"dispatch_batches": False},
         **hardware_settings(model, profile.gradient_checkpointing),
     }
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # set by torchrun and by `accelerate launch`
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
+    if processes > 1:
         # Every adapter is used in every step; looking for unused ones would cost time, and checkpointing forbids it.
         settings["ddp_find_unused_parameters"] = False
-    return TrainingArguments(**{**settings, **overrides})
+        # Without this, processes on a CPU do not find one another.
+        settings["use_cpu"] = model.device.type == "cpu"
+    arguments = TrainingArguments(**{**settings, **overrides})
+    if arguments.world_size != processes:
+        raise TrainingError(f"{processes} processes were launched, but they do not work together on {model.device.type}: each "
+                            "would train a model of its own; launch one process.")
+    return arguments
 
 
 def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | None]:
