@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ class AudioFlamingo3DataCollator:
         ``labels``: ``(B, K)`` int64 (``(B, L)`` without trimming), and ``logits_to_keep``: K.
 
     Raises:
-        AudioError, CaptionError: an example cannot be used; the message names it.
+        AudioError, CaptionError: an example cannot be used, or has no label left; the message names it.
     """
 
     processor: ProcessorMixin
@@ -82,6 +83,12 @@ class AudioFlamingo3DataCollator:
             chats, tokenize=True, return_dict=True, processor_kwargs={"text_kwargs": {"padding": True, "padding_side": "left"}}
         ))
         labels = self.label(batch["input_ids"], batch["attention_mask"])
+        silent = (labels == IGNORED).all(dim=1).nonzero().flatten().tolist()
+        if silent:
+            raise CaptionError(
+                f"Example {silent[0]} of the batch has no label: no assistant's turn was found among its tokens; was it "
+                "cut off by a maximum length, or has the chat template other role tags inside a chat than at its end?"
+            )
         if self.trim_logits:
             # One more position than the first answer begins at: its logits predict the answer's first token.
             first = int((labels != IGNORED).any(dim=0).nonzero()[0])
@@ -95,7 +102,7 @@ class AudioFlamingo3DataCollator:
         """The chat of one example, with its clip as checked samples."""
         audio = example.get("audio")
         path = audio.get("path") if isinstance(audio, dict) else None
-        name = path or f"Example {number} of the batch"
+        name = Path(path).name if path else f"Example {number} of the batch"
         if audio is None:
             raise CaptionError(f"{name} has no 'audio': the collator needs it beside 'caption' or 'messages'; was the "
                                "column removed? Set remove_unused_columns=False in TrainingArguments.")

@@ -111,13 +111,16 @@ def as_samples(audio, name: str = "The clip") -> np.ndarray:
     """Anything a learner may hold as audio, as checked 16 kHz mono float32 samples.
 
     Args:
-        audio: float samples at 16 kHz; a path; a file's bytes; or an example's ``{"array", "sampling_rate"}``.
+        audio: float samples at 16 kHz; a path; a file's bytes; an example's ``{"array", "sampling_rate"}``; or its
+            ``{"bytes", "path"}`` where the stream does not decode.
 
     Raises:
         AudioError: see `validate_audio` and `load_audio`.
     """
     if isinstance(audio, str | os.PathLike | bytes | bytearray):
         return load_audio(audio)
+    if isinstance(audio, dict) and "array" not in audio and (audio.get("bytes") or audio.get("path")):
+        audio = SoundFileAudio().decode_example(audio)
     if isinstance(audio, dict) and "array" in audio:
         name = Path(audio["path"]).name if audio.get("path") else name
         return validate_audio(audio["array"], audio.get("sampling_rate", SAMPLING_RATE), name)

@@ -5,20 +5,26 @@ The notebook writes the same calls out for the learner; a test holds the two tog
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from datasets import IterableDataset
 from peft import LoraConfig, get_peft_model
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.processing_utils import ProcessorMixin
+from transformers.trainer_utils import IntervalStrategy
 
+from helpers.checkpoints import CheckpointMarker
 from helpers.collator import AudioFlamingo3DataCollator
-from helpers.data import load_captions
+from helpers.data import check_folder, load_captions
+from helpers.guards import TrainingError, TrainingGuard
 from helpers.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.hardware import hardware_settings
 from helpers.models import load_model, load_processor
 from helpers.profiles import Profile
+from helpers.streaming import ClipStream, SkipSeen, StreamPosition
 
 
 def lora_config(profile: Profile) -> LoraConfig:
@@ -49,9 +55,36 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         "dataloader_num_workers": 0,
         "report_to": "none",
         "seed": 0,
+        # Each process makes its own batches. Accelerate's default for a stream lets the first make all of them, glue
+        # them together and cut them up again, which takes tensors of one length and one window a clip.
+        "accelerator_config": {"dispatch_batches": False},
         **hardware_settings(model, profile.gradient_checkpointing),
     }
-    return TrainingArguments(**{**settings, **overrides})
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
+    if processes > 1:
+        # Every adapter is used in every step; looking for unused ones would cost time, and checkpointing forbids it.
+        settings["ddp_find_unused_parameters"] = False
+        # Without this, processes on a CPU do not find one another.
+        settings["use_cpu"] = model.device.type == "cpu"
+    arguments = TrainingArguments(**{**settings, **overrides})
+    if arguments.world_size != processes:
+        raise TrainingError(f"{processes} processes were launched, but they do not work together on {model.device.type}: each "
+                            "would train a model of its own; launch one process.")
+    return arguments
+
+
+def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | None]:
+    """The profile's streams: clips to train on, and clips to evaluate on if there are any.
+
+    Of the tiny data set and of one on the Hub: the first ``train_clips`` of its training split, and the next
+    ``eval_clips``. Of a folder: all clips of its training split, and of its validation split if it has one.
+    """
+    if Path(profile.dataset_id).is_dir():
+        held_out = "validation" in check_folder(Path(profile.dataset_id))
+        return (load_captions(profile.dataset_id, "train"),
+                load_captions(profile.dataset_id, "validation").take(profile.eval_clips) if held_out else None)
+    stream = load_captions(profile.dataset_id, split="train")
+    return stream.take(profile.train_clips), stream.skip(profile.train_clips).take(profile.eval_clips)
 
 
 def make_trainer(
@@ -67,6 +100,14 @@ def make_trainer(
 ) -> Trainer:
     """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
 
+    Streams are read as `ClipStream` says: in one fixed order, the training clips over and over. `TrainingGuard`
+    stops a run that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
+    seed gives the same adapter, bit for bit, on one machine. With ``save_only_model=False``,
+    ``trainer.train(resume_from_checkpoint=last_whole_checkpoint(output))`` goes on exactly where a run was interrupted.
+
+    Under torchrun or ``accelerate launch`` all processes make the same trainer, and each step takes ``batch_size``
+    clips a process.
+
     Args:
         profile: supplies data, sizes and rates.
         model: an AF3 without an adapter; the adapter is added here.
@@ -77,18 +118,28 @@ def make_trainer(
         callbacks: told of every step, for example a `CaptionEvaluation`.
         **overrides: for ``TrainingArguments``.
     """
+    arguments = training_arguments(profile, model, output, **overrides)
     if train is None:
-        stream = load_captions(profile.dataset_id, split="train")
-        train = stream.take(profile.train_clips)
-        evaluation = stream.skip(profile.train_clips).take(profile.eval_clips) if evaluation is None else evaluation
-    if evaluation is None:
-        overrides = {"eval_strategy": "no", **overrides}
+        with arguments.main_process_first(desc="opening the data"):  # the tiny data set may have to be made
+            train, held_out = load_splits(profile)
+        evaluation = held_out if evaluation is None else evaluation
+    if evaluation is None and "eval_strategy" not in overrides:
+        arguments.eval_strategy = IntervalStrategy.NO
+    callbacks = [*(callbacks or []), TrainingGuard(), CheckpointMarker()]
+    collator = AudioFlamingo3DataCollator(processor)
+    if isinstance(train, IterableDataset):
+        train = ClipStream(train, arguments.train_batch_size * arguments.world_size, endless=True)
+        callbacks.append(StreamPosition(train))
+        collator = SkipSeen(collator)
+    if isinstance(evaluation, IterableDataset):
+        evaluation = ClipStream(evaluation, arguments.eval_batch_size * arguments.world_size)
+    set_seed(arguments.seed)  # an adapter's first matrices are random
     return Trainer(
         model=get_peft_model(model, lora_config(profile)),
-        args=training_arguments(profile, model, output, **overrides),
+        args=arguments,
         train_dataset=train,
         eval_dataset=evaluation,
-        data_collator=AudioFlamingo3DataCollator(processor),
+        data_collator=collator,
         callbacks=callbacks,
     )
 
@@ -96,19 +147,30 @@ def make_trainer(
 def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path) -> Path:
     """Save adapter and processor into ``folder`` so that the folder is always whole: old or new, never half.
 
-    Both are written next to it first and moved into place at the end.
+    Both are written next to it first and moved into place at the end. Every process of a run has to call this, for
+    weights that are sharded over processes are gathered; the first process writes.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.saving-", dir=folder.parent))
+    fresh, old = (folder.with_name(f"{folder.name}.{state}-{trainer.state.global_step}") for state in ("saving", "old"))
+    first = trainer.is_world_process_zero()
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     try:
+        if first:
+            shutil.rmtree(fresh, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
         trainer.save_model(str(fresh))
-        processor.save_pretrained(fresh)
-        (fresh / "training_args.bin").unlink(missing_ok=True)  # a pickle, and of no use to the adapter
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.rename(folder)
+        if first:
+            processor.save_pretrained(fresh)
+            (fresh / "training_args.bin").unlink(missing_ok=True)  # a pickle, and of no use to the adapter
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if first:
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     return folder
 
 

@@ -1,0 +1,148 @@
+"""Notebook 03 as one command, for the long runs: ``python -m helpers.train --profile full``.
+
+It runs `make_trainer` and nothing else, so it is the notebook's recipe. The same command runs on several GPUs under
+``torchrun --nproc_per_node N -m helpers.train ...`` or ``accelerate launch --config_file ... -m helpers.train ...``:
+each process takes a GPU of its own, all of them make the same trainer, and the first one prints and saves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from helpers.profiles import PROFILES, Profile, get_profile
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m helpers.train", description="Fine-tune Audio Flamingo 3 with LoRA: "
+                                     "the recipe of notebook 03.")
+    parser.add_argument("--profile", choices=PROFILES, help="model, data and numbers (default: $COURSE_PROFILE, or tiny)")
+    parser.add_argument("--data", metavar="SOURCE", help="'tiny', a data set on the Hub, or a folder of audio files with a "
+                        "metadata.csv (default: the profile's)")
+    parser.add_argument("--steps", type=int, metavar="N", help="updates of the weights (default: the profile's)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where adapter/ and checkpoints/ go (default: "
+                        "runs/ and the profile's name)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint, if there is one")
+    parser.add_argument("--push", nargs="?", const="", metavar="NAME", help="share the adapter on the Hub afterwards, under "
+                        "NAME (default: the profile's)")
+    return parser
+
+
+def read_options(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Profile]:
+    """Parse and check the command line before anything large is loaded.
+
+    Returns:
+        The options, with ``output`` and ``push`` (the repository's name, or ``None``) filled in; and the profile with
+        ``--data`` and ``--steps`` in it.
+
+    Raises:
+        SystemExit: an option is wrong; one sentence on stderr says which and what to do.
+    """
+    from helpers.checkpoints import checkpoints
+
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        profile = get_profile(options.profile)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.steps is not None:
+        if options.steps < 1:
+            parser.error(f"--steps is {options.steps}: a run takes at least 1 step.")
+        profile = dataclasses.replace(profile, max_steps=options.steps)
+    if options.data is not None:
+        profile = dataclasses.replace(profile, dataset_id=options.data)
+    options.output = options.output or profile.runs
+    if options.output.exists() and not options.output.is_dir():
+        parser.error(f"--output {options.output.name} is a file: name a folder.")
+    begun = checkpoints(options.output / "checkpoints")
+    if begun and not options.resume and int(os.environ.get("RANK", 0)) == 0:
+        parser.error(f"{options.output.name!r} holds checkpoints of an earlier run (the last of step {begun[0][0]}): go on "
+                     "from there with --resume, or choose another folder with --output.")
+    if options.push is not None:
+        from huggingface_hub import get_token
+
+        options.push = options.push or profile.hub_model_id
+        if not options.push:
+            parser.error(f"The {profile.name} profile has no name to share the adapter under: give one, as in "
+                         "--push my-audio-captions.")
+        if not get_token():
+            parser.error("--push needs a login: run `hf auth login` first, or set HF_TOKEN.")
+    return options, profile
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns the exit status: 0, or 1 after a sentence on stderr that says what is wrong."""
+    options, profile = read_options(arguments)
+
+    from helpers.checkpoints import CheckpointError
+    from helpers.data import AudioError, CaptionError
+    from helpers.guards import TrainingError
+
+    try:
+        return _train(options, profile)
+    except (AudioError, CaptionError, CheckpointError, TrainingError, FileNotFoundError) as error:
+        print(f"helpers.train: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("helpers.train: interrupted; the same command with --resume goes on from the last whole checkpoint.",
+              file=sys.stderr)
+    return 1
+
+
+def _train(options: argparse.Namespace, profile: Profile) -> int:
+    import torch
+
+    from helpers.checkpoints import CheckpointError, last_whole_checkpoint
+    from helpers.models import load_model, load_processor
+    from helpers.training import make_trainer, save_adapter
+
+    first = int(os.environ.get("RANK", 0)) == 0  # set by torchrun and by `accelerate launch`
+    device = None
+    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    checkpoints = options.output / "checkpoints"
+    checkpoint = last_whole_checkpoint(checkpoints) if options.resume else None
+
+    processor = load_processor(profile.model_id)
+    model = load_model(profile.model_id, device=device, quiet=not first)
+    # Checkpoints of this command are for going on from: beside the adapter they hold optimizer, schedule and random state.
+    trainer = make_trainer(profile, model, processor, checkpoints, save_only_model=False)
+    if first:
+        processes = trainer.args.world_size
+        clips = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * processes
+        print(f"{profile.max_steps} steps of {clips} clips in {processes} process{'es' if processes > 1 else ''}, "
+              + (f"from {checkpoint.name} on." if checkpoint else "from the beginning."))
+    if checkpoint and int(checkpoint.name.rpartition("-")[2]) >= profile.max_steps:
+        # Nothing is left to train; `Trainer` would take one step more. Weights that are sharded have no such file.
+        if not (checkpoint / "adapter_model.safetensors").is_file():
+            raise CheckpointError(f"The run is at {checkpoint.name} already: ask for more steps with --steps.")
+        trainer.model.load_adapter(str(checkpoint), "default", is_trainable=True)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    folder = save_adapter(trainer, processor, options.output / "adapter")
+    if first:
+        print(f"The adapter is in {folder}.")
+        if options.push:
+            print(f"It is shared at {push_adapter(folder, options.push)}.")
+    trainer.accelerator.end_training()
+    return 0
+
+
+def push_adapter(folder: Path, name: str) -> str:
+    """Upload a saved adapter with its processor to the repository ``name`` on the Hub, made if there is none.
+
+    Returns:
+        The repository's address.
+    """
+    from huggingface_hub import HfApi
+
+    repository = HfApi().create_repo(name, exist_ok=True)
+    HfApi().upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="LoRA adapter and processor")
+    return str(repository)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
