@@ -55,7 +55,7 @@ def starting_point(file: Path, machine: dict, quick: bool, only: list[str] | Non
 
 def measure(arguments: argparse.Namespace) -> dict:
     """Run the chosen parts, and write the file after each, so that an interruption loses one part at most."""
-    results = starting_point(arguments.output, describe_machine(), arguments.quick, arguments.only)
+    results = starting_point(arguments.output, describe_machine(arguments.threads), arguments.quick, arguments.only)
     run = Runner(arguments.threads)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for name in arguments.only or PARTS:

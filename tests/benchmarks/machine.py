@@ -25,11 +25,16 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_machine() -> dict:
-    """Processor, cores, memory, operating system, versions of Python and libraries."""
+def describe_machine(threads: int | None = None) -> dict:
+    """Processor, cores, memory, operating system, versions of Python and libraries.
+
+    Args:
+        threads: how many PyTorch was told to use; ``None`` where it chose itself.
+    """
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "threads": threads,
         "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": platform.system(),
         "python": platform.python_version(),

@@ -72,7 +72,7 @@ def _environment(scratch: Path) -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------------------- training
 def mid_size(run: Runner, quick: bool) -> dict:
     """Guide and course in turns on the mid-size model; equal steps, three runs each."""
-    settings = {"scale": "mid-size", "seed": 0, "steps": 3 if quick else 5, "batch_size": 4, "learning_rate": 1e-3}
+    settings = {"scale": "mid-size", "seed": 0, "steps": 2 if quick else 5, "batch_size": 4, "learning_rate": 1e-3}
     settings["clips"] = settings["steps"] * settings["batch_size"]
     arms: dict[str, list[dict]] = {"guide": [], "guide labels": [], "course": []}
     for repeat in range(1 if quick else 3):
@@ -105,7 +105,10 @@ def tiny(run: Runner, quick: bool) -> dict:
     for seed in SEEDS[:1] if quick else SEEDS:
         for arm, figures in arms.items():
             figures.append(_tiny_run(run, quick, arm, seed, rate, ["test"]))
-    return {"settings": {**tiny_settings(quick), "learning_rate": rate}, "arms": arms}
+    settings = {**tiny_settings(quick), "learning_rate": rate}
+    literal = run("train", "tiny model, guide, bfloat16 and gradient checkpointing as in the guide", arm="guide", seed=SEEDS[0],
+                  literal=True, **{**settings, "steps": 4, "captions": False})
+    return {"settings": settings, "arms": arms, "literal": literal}
 
 
 def full_fine_tuning(run: Runner, quick: bool) -> dict:
