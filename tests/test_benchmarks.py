@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: the guide's recipe is the guide's, and figures become the right rows. No timing."""
+"""The benchmark measures what it says: the guide's recipe is the guide's, figures become the right rows. No timing."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ from tests.benchmarks.memory import PeakMemory
 # --------------------------------------------------------------------------------------------------------- the guide
 def test_the_guides_labels_are_the_processors_own(processor, test_clips):
     chats = [make_chat(clip["audio"]["array"], DESCRIBE_PROMPT, clip["caption"]) for clip in test_clips[:3]]
-    expected = processor.apply_chat_template(chats, tokenize=True, return_dict=True, processor_kwargs={"output_labels": True})
+    expected = processor.apply_chat_template(chats, tokenize=True, return_dict=True,
+                                             processor_kwargs={"output_labels": True})
     batch = GuideDataCollator(processor)(test_clips[:3])
     assert batch.keys() == expected.keys()
     assert all(torch.equal(batch[key], expected[key]) for key in expected)
 
 
 def test_the_guide_trains_on_the_prompt_and_the_course_does_not(processor, test_clips):
-    guide, course = (collator(processor)(test_clips[:1])["labels"] for collator in (GuideDataCollator, AudioFlamingo3DataCollator))
+    collators = GuideDataCollator, AudioFlamingo3DataCollator
+    guide, course = (collator(processor)(test_clips[:1])["labels"] for collator in collators)
     guide, course = guide[guide != -100], course[course != -100]
     text = processor.tokenizer.decode(guide)
     assert DESCRIBE_PROMPT in text and "system" in text and "<sound>" not in text
     assert processor.tokenizer.decode(course) == test_clips[0]["caption"] + "<|im_end|>"
-    assert torch.equal(guide[: -1][-len(course) :], course), "the same answer, followed by the template's last line break"
+    assert torch.equal(guide[-len(course) - 1 : -1], course), "the same answer, followed by the template's line break"
 
 
 def test_the_guides_suffixes_reach_the_audio_tower(model):
@@ -93,9 +95,9 @@ def test_the_loss_counts_the_answers_tokens_whatever_the_batch(base_model, proce
         for clip in test_clips[:5]:
             batch = collate([clip])
             labels = batch.pop("labels")[:, 1:]
-            logits = base_model(**batch).logits[:, :-1]
-            total += float(torch.nn.functional.cross_entropy(logits[labels != -100], labels[labels != -100], reduction="sum"))
-            tokens += int((labels != -100).sum())
+            logits, answer = base_model(**batch).logits[:, :-1], labels != -100
+            total += float(torch.nn.functional.cross_entropy(logits[answer], labels[answer], reduction="sum"))
+            tokens += int(answer.sum())
     assert whole == pytest.approx(total / tokens, rel=1e-4)
     assert jobs.answer_loss(base_model, processor, test_clips[:5], batch_size=2) == pytest.approx(whole, rel=1e-4)
 
@@ -139,14 +141,16 @@ def _arm(seconds, memory, **scores):
 
 def _figures() -> dict:
     """Round numbers, made up, so that every ratio can be told in one's head."""
-    slow, half, fast = _arm([9.0, 4.0, 4.0], 2e9, loss=3.0), _arm([2.0], 1e9, loss=3.0), _arm([1.0, 1.0, 7.0], 4e8, loss=1.5)
+    slow, half = _arm([9.0, 4.0, 4.0], 2e9, loss=3.0), _arm([2.0], 1e9, loss=3.0)
+    fast = _arm([1.0, 1.0, 7.0], 4e8, loss=1.5)
     guide, course = ([_arm([1.0], 1e8, loss=1.0, matching=share, event_f1=0.8, cider_d=2.0) for share in shares]
                      for shares in ((0.5, 0.4), (0.8, 0.9)))
     return {
         "mid-size": {"arms": {"guide": [slow], "guide labels": [half], "course": [fast]}},
         "tiny": {"arms": {"guide": guide, "guide labels": guide, "course": course}, "literal": slow},
         "full-fine-tuning": {"arms": {"full": course, "course": guide}},
-        "streaming": {"runs": [{"clips": 100, "seconds": 2.0, "peak": 5e8}, {"clips": 1000, "seconds": 10.0, "peak": 6e8},
+        "streaming": {"runs": [{"clips": 100, "seconds": 2.0, "peak": 5e8},
+                               {"clips": 1000, "seconds": 10.0, "peak": 6e8},
                                {"clips": 10_000, "seconds": 100.0, "peak": 9e8}]},
         "captioning": {"one_by_one": [10.0, 10.0, 90.0], "batched": {"8": [30.0], "32": [50.0, 50.0, 1.0]}},
     }
@@ -156,13 +160,15 @@ def _figures() -> dict:
 def results():
     return {"machine": {"processor": "a CPU", "cores": 2, "memory_gb": 8, "system": "Linux", "python": "3.11",
                         "libraries": {"torch": "2"}}, "quick": False,
-            "parts": {name: {"date": "2026-11-24T00:00:00+00:00", "figures": figures} for name, figures in _figures().items()}}
+            "parts": {name: {"date": "2026-11-24T00:00:00+00:00", "figures": figures}
+                      for name, figures in _figures().items()}}
 
 
 def test_rows_ratios_and_verdicts(results):
     rows = {row.measure: row for row in table.table_rows(results)}
     assert rows["mid-size model: seconds a step"].cells[1:] == ("4.00 s", "1.00 s", "0.25", "at most 0.4", "yes")
-    assert rows["mid-size model: peak memory above the loaded model"].cells[1:] == ("2.00 GB", "400 MB", "0.20", "at most 0.3", "yes")
+    assert rows["mid-size model: peak memory above the loaded model"].cells[1:] == (
+        "2.00 GB", "400 MB", "0.20", "at most 0.3", "yes")
     assert rows["mid-size model: seconds a step, against the guide's labels with this course's LoRA"].ratio == "0.50"
     labels = rows[LABELS]
     assert labels.cells[1:] == ("0.45", "0.85", "+0.40 (+0.30, +0.50)", "at least +0.2, ahead for every seed", "yes")
@@ -249,6 +255,7 @@ def test_a_job_runs_once_a_repetition_in_a_process_of_its_own(monkeypatch):
 
 
 def test_a_failed_job_says_why(monkeypatch):
-    monkeypatch.setattr(parts.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", "no memory"))
+    failed = subprocess.CompletedProcess([], 1, "", "no memory")
+    monkeypatch.setattr(parts.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(parts.JobFailed, match="streaming failed:\nno memory"):
         parts.Runner(say=lambda _: None)("stream", "streaming", clips=8)

@@ -24,12 +24,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Measure the course's recipe against the guide's. Takes about 25 minutes on two quiet cores.",
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
-                        help=f"measure these parts ({', '.join(PARTS)}) and keep the others' figures of the same machine")
-    parser.add_argument("--quick", action="store_true", help="a minute or two to see that all works; the figures say little")
+                        help=f"measure these parts ({', '.join(PARTS)}); keep the other parts' figures of this machine")
+    parser.add_argument("--quick", action="store_true", help="a few minutes, to see that it works; the figures say little")
     parser.add_argument("--threads", type=int, help="PyTorch threads (default: its own choice)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file of the figures")
     parser.add_argument("--readme", action="store_true", help="measure nothing: print the file's table as Markdown")
-    parser.add_argument("--update-readme", action="store_true", help="measure nothing: put the file's table into README.md")
+    parser.add_argument("--update-readme", action="store_true", help="measure nothing: put that table into README.md")
     return parser.parse_args(arguments)
 
 
@@ -45,7 +45,7 @@ def load_results(file: Path) -> dict:
 
 
 def starting_point(file: Path, machine: dict, quick: bool, only: list[str] | None) -> dict:
-    """Results to add to: the earlier ones if only some parts are measured again, on the same machine and in the same way."""
+    """Results to add to: earlier ones, if only some parts are measured again on the same machine and in the same way."""
     fresh = {"machine": machine, "quick": quick, "parts": {}}
     if not only or not file.is_file():
         return fresh
@@ -77,7 +77,8 @@ def main(arguments: list[str]) -> None:
     if options.readme or options.update_readme:
         results = load_results(options.output)
         if results["quick"]:
-            raise SystemExit(f"{options.output.name} holds the figures of a quick run, which prove nothing: measure without --quick.")
+            raise SystemExit(f"{options.output.name} holds the figures of a quick run, which prove nothing: measure "
+                             "without --quick.")
         if options.readme:
             print(as_markdown(results))
         else:

@@ -24,7 +24,7 @@ class JobFailed(RuntimeError):
 
 
 class Runner:
-    """Runs each job in a fresh process, one after the other, and remembers the figures of jobs that were asked for twice.
+    """Runs each job in a fresh process, one after the other; a job asked for twice gives its figures again.
 
     Args:
         threads: of PyTorch in every job (default: PyTorch's own choice).
@@ -35,7 +35,9 @@ class Runner:
         self.threads, self.say = threads, say
         self._known: dict[str, dict] = {}
 
-    def __call__(self, job: str, title: str, repeat: int = 0, environment: dict[str, str] | None = None, **options) -> dict:
+    def __call__(
+        self, job: str, title: str, repeat: int = 0, environment: dict[str, str] | None = None, **options
+    ) -> dict:
         """Figures of a job: a name and the keyword arguments of a function in `tests.benchmarks.jobs`.
 
         Args:
@@ -65,8 +67,9 @@ class Runner:
 
 def _environment(scratch: Path) -> dict[str, str]:
     """The caller's environment without what would change a measurement, and without the network."""
-    kept = {name: value for name, value in os.environ.items() if name not in {"COURSE_PROFILE", "HF_ENDPOINT", "HF_TOKEN"}}
-    return {**kept, "HF_HUB_OFFLINE": "1", "HF_HOME": str(scratch / "huggingface"), "COURSE_RUNS": str(scratch / "runs")}
+    left_out = {"COURSE_PROFILE", "HF_ENDPOINT", "HF_TOKEN"}
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**kept, "HF_HUB_OFFLINE": "1", "HF_HOME": str(scratch / "huggingface")}
 
 
 # ---------------------------------------------------------------------------------------------------------- training
@@ -106,8 +109,8 @@ def tiny(run: Runner, quick: bool) -> dict:
         for arm, figures in arms.items():
             figures.append(_tiny_run(run, quick, arm, seed, rate, ["test"]))
     settings = {**tiny_settings(quick), "learning_rate": rate}
-    literal = run("train", "tiny model, guide, bfloat16 and gradient checkpointing as in the guide", arm="guide", seed=SEEDS[0],
-                  literal=True, **{**settings, "steps": 4, "captions": False})
+    literal = run("train", "tiny model, guide, bfloat16 and gradient checkpointing as in the guide", arm="guide",
+                  seed=SEEDS[0], literal=True, **{**settings, "steps": 4, "captions": False})
     return {"settings": settings, "arms": arms, "literal": literal}
 
 

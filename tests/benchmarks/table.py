@@ -24,7 +24,8 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        return (self.measure, self.other, self.course, self.ratio, self.bar, {True: "yes", False: "no", None: ""}[self.met])
+        verdict = {True: "yes", False: "no", None: ""}[self.met]
+        return self.measure, self.other, self.course, self.ratio, self.bar, verdict
 
 
 def _seconds(value: float) -> str:
@@ -65,7 +66,8 @@ def _cost_rows(title: str, arms: dict, arm: str = "guide", against: str = "", ti
 
 def _loss_row(title: str, arms: dict) -> Row:
     other, course = (_mean(_held_out(arms[arm], "loss")) for arm in ("guide", "course"))
-    return Row(f"{title}: loss on held-out answers after equal steps", f"{other:.3f}", f"{course:.3f}", f"{course / other:.2f}")
+    return Row(f"{title}: loss on held-out answers after equal steps", f"{other:.3f}", f"{course:.3f}",
+               f"{course / other:.2f}")
 
 
 def _mid_size_rows(figures: dict) -> list[Row]:
@@ -87,12 +89,13 @@ def _tiny_rows(figures: dict) -> list[Row]:
         _loss_row("tiny model", arms),
     ]
     course = _held_out(arms["course"], "matching")
-    for arm, title, bar in (("guide labels", "the guide's labels, same LoRA", 0.2), ("guide", "the guide's whole recipe", None)):
+    for arm, title, bar in (("guide labels", "the guide's labels, same LoRA", 0.2),
+                            ("guide", "the guide's whole recipe", None)):
         other = _held_out(arms[arm], "matching")
         ahead = [ours - theirs for ours, theirs in zip(course, other)]
         rows.append(Row(
-            f"tiny model: captions right in events and order, against {title}", f"{_mean(other):.2f}", f"{_mean(course):.2f}",
-            f"{_mean(ahead):+.2f} ({', '.join(f'{gap:+.2f}' for gap in ahead)})",
+            f"tiny model: captions right in events and order, against {title}", f"{_mean(other):.2f}",
+            f"{_mean(course):.2f}", f"{_mean(ahead):+.2f} ({', '.join(f'{gap:+.2f}' for gap in ahead)})",
             f"at least +{bar}, ahead for every seed" if bar else "",
             _mean(ahead) >= bar and min(ahead) > 0 if bar else None,
         ))
@@ -119,7 +122,8 @@ def _streaming_rows(figures: dict) -> list[Row]:
         Row(f"streaming {many['clips']:,} clips against {fewest['clips']:,}: time a clip", _seconds(costs[0]),
             _seconds(costs[1]), f"{costs[1] / costs[0]:.2f}"),
         Row(f"streaming {many['clips']:,} clips against {few['clips']:,}: peak memory", _bytes(few["peak"]),
-            _bytes(many["peak"]), f"{many['peak'] / few['peak']:.2f}", "at most 1.1", many["peak"] <= 1.1 * few["peak"]),
+            _bytes(many["peak"]), f"{many['peak'] / few['peak']:.2f}", "at most 1.1",
+            many["peak"] <= 1.1 * few["peak"]),
     ]
 
 
@@ -127,8 +131,8 @@ def _captioning_rows(figures: dict) -> list[Row]:
     alone = statistics.median(figures["one_by_one"])
     medians = {size: statistics.median(speeds) for size, speeds in figures["batched"].items()}
     best = max(medians, key=medians.get)
-    return [Row(f"`caption` in batches of {best} against one by one: clips a second", f"{alone:.1f}", f"{medians[best]:.1f}",
-                f"{medians[best] / alone:.1f}", "at least 4", medians[best] >= 4 * alone)]
+    return [Row(f"`caption` in batches of {best} against one by one: clips a second", f"{alone:.1f}",
+                f"{medians[best]:.1f}", f"{medians[best] / alone:.1f}", "at least 4", medians[best] >= 4 * alone)]
 
 
 ROWS: dict[str, Callable[[dict], list[Row]]] = {
@@ -139,7 +143,8 @@ ROWS: dict[str, Callable[[dict], list[Row]]] = {
 
 def table_rows(results: dict) -> list[Row]:
     """Rows of the parts that were measured, in a fixed order."""
-    return [row for name, rows in ROWS.items() if name in results["parts"] for row in rows(results["parts"][name]["figures"])]
+    parts = results["parts"]
+    return [row for name, rows in ROWS.items() if name in parts for row in rows(parts[name]["figures"])]
 
 
 def as_text(rows: list[Row]) -> str:
@@ -158,8 +163,8 @@ def as_markdown(results: dict) -> str:
     dates = sorted({part["date"][:10] for part in results["parts"].values()})
     return "\n".join([
         BEGIN, *("| " + " | ".join(line) + " |" for line in lines), "",
-        f"Measured {' and '.join(dates)} on {machine['cores']} cores of {machine['processor']}, {machine['memory_gb']} GB, "
-        f"{machine['system']}, Python {machine['python']}, {libraries}.", END,
+        f"Measured {' and '.join(dates)} on {machine['cores']} cores of {machine['processor']}, "
+        f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}, {libraries}.", END,
     ])
 
 
