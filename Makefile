@@ -1,15 +1,20 @@
-# make lab   opens the course; make test   passes its tests. Both make the virtual environment first.
+# make lab   opens the course; make test   passes its tests; make bench   measures it against the guide.
+# Each makes the virtual environment first.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab test notebooks clean
+.PHONY: lab test bench notebooks clean
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks/01_load_audio_captions.ipynb
 
 test: $(VENV)/.tests-installed
 	$(BIN)/python -m pytest --nbval
+
+# About 25 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
+bench: $(VENV)/.installed
+	$(BIN)/python -m tests.benchmarks
 
 # Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one.
 # The data set first, so that its progress bar is no part of any stored output.

@@ -1,0 +1,281 @@
+"""What one fresh process measures: ``python -m tests.benchmarks.jobs '{"job": "train", ...}' figures.json``.
+
+A process a measurement, because memory that one arm has used and freed would hide what the next one takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, set_seed
+from transformers.utils import logging
+
+from helpers.collator import IGNORED, AudioFlamingo3DataCollator
+from helpers.data import load_captions
+from helpers.inference import caption
+from helpers.lora import lora_report
+from helpers.metrics import cider_d, event_counts, event_f1
+from helpers.models import load_model, load_processor
+from helpers.profiles import Profile, get_profile
+from helpers.tiny.captions import OVERLAP, parse_caption
+from helpers.training import make_trainer, training_arguments
+from tests.benchmarks import mid_size
+from tests.benchmarks.guide import GuideDataCollator, make_guide_trainer
+from tests.benchmarks.memory import PeakMemory
+
+JOBS: dict[str, Callable[..., dict]] = {}
+"""Name -> function; its keyword arguments and its result are plain JSON."""
+
+
+def job(function: Callable[..., dict]) -> Callable[..., dict]:
+    """Register a measurement under its own name."""
+    JOBS[function.__name__] = function
+    return function
+
+
+# ------------------------------------------------------------------------------------------------------- training
+class StepClock(TrainerCallback):
+    """Seconds of every optimizer step, from the end of the step before: batch and collator included.
+
+    Attributes:
+        seconds: by the clock on the wall.
+        cpu_seconds: of all threads of this process together; on a machine that other people use at the same
+            time they waver less.
+    """
+
+    def __init__(self):
+        self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
+
+    def on_train_begin(self, *args, **kwargs) -> None:
+        self._last = time.perf_counter(), time.process_time()
+
+    def on_step_end(self, *args, **kwargs) -> None:
+        now = time.perf_counter(), time.process_time()
+        self.seconds.append(now[0] - self._last[0])
+        self.cpu_seconds.append(now[1] - self._last[1])
+        self._last = now
+
+
+def _full_fine_tuning(profile: Profile, model, processor, output: Path, train, **overrides) -> Trainer:
+    """Every parameter of the language model and its head, no adapter; audio tower and projector frozen."""
+    model.requires_grad_(False)
+    model.model.language_model.requires_grad_(True)
+    model.lm_head.requires_grad_(True)
+    return Trainer(model=model, args=training_arguments(profile, model, output, eval_strategy="no", **overrides),
+                   train_dataset=train, data_collator=AudioFlamingo3DataCollator(processor))
+
+
+def _guide_labels(profile: Profile, model, processor, output: Path, train, **overrides) -> Trainer:
+    trainer = make_trainer(profile, model, processor, output, train=train, **overrides)
+    trainer.data_collator = GuideDataCollator(processor)
+    return trainer
+
+
+def _course(profile: Profile, model, processor, output: Path, train, **overrides) -> Trainer:
+    return make_trainer(profile, model, processor, output, train=train, **overrides)
+
+
+ARMS: dict[str, Callable[..., Trainer]] = {
+    "guide": make_guide_trainer,  # suffix-list LoRA, whole-sequence labels, logits everywhere
+    "guide labels": _guide_labels,  # the course's LoRA with the guide's labels: what the labels alone do
+    "course": _course,
+    "full": _full_fine_tuning,
+}
+
+
+def _tiny(clips: int):
+    return load_model(quiet=True), load_processor(), list(load_captions("tiny", "train").take(clips))
+
+
+def _mid_size(clips: int):
+    processor = mid_size.build_processor()
+    return mid_size.build_model(processor).eval(), processor, mid_size.make_clips(clips, "train")
+
+
+SCALES = {
+    "tiny": ("tiny", _tiny, lambda split: list(load_captions("tiny", split))),
+    "mid-size": ("full", _mid_size, lambda split: mid_size.make_clips(8, split)),
+}
+"""Name -> whose profile supplies the adapter's numbers; what makes model, processor and clips; clips held out."""
+
+
+def answer_loss(model, processor, examples: list[dict], batch_size: int = 8) -> float:
+    """Mean cross entropy in nats over the tokens of the held-out answers, the same measure for every arm."""
+    collate, total, tokens = AudioFlamingo3DataCollator(processor), 0.0, 0
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(examples), batch_size):
+            batch = collate(examples[start : start + batch_size])
+            batch["input_features"] = batch["input_features"].to(model.dtype)
+            count = int((batch["labels"] != IGNORED).sum())
+            total, tokens = total + float(model(**batch).loss) * count, tokens + count
+    return total / tokens
+
+
+def matches(text: str, truth: dict) -> bool:
+    """Whether a text is a caption in AudioCaps' style that claims the clip's events, all and no others, in their order.
+
+    For two sounds at once either may be named first; that they are at once has to be said.
+    """
+    claimed = parse_caption(text)
+    if claimed is None or claimed.relation != truth["relation"]:
+        return False
+    labels = tuple(event["label"] for event in truth["events"])
+    return sorted(claimed.labels) == sorted(labels) if claimed.relation == OVERLAP else claimed.labels == labels
+
+
+def caption_scores(model, processor, examples: list[dict]) -> dict[str, float]:
+    """Caption held-out clips, greedily, and score the captions: the share that `matches`, event F1 and CIDEr-D."""
+    texts = caption(model, processor, [example["audio"] for example in examples], batch_size=32, max_new_tokens=40)
+    return {
+        "matching": statistics.fmean(matches(text, truth) for text, truth in zip(texts, examples)),
+        "event_f1": float(event_f1(event_counts(texts, examples))),
+        "cider_d": float(cider_d(texts, [example["references"] for example in examples]).mean()),
+    }
+
+
+@job
+def train(
+    *,
+    scale: str,
+    arm: str,
+    seed: int,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    warmup_steps: int = 0,
+    clips: int = 1000,
+    held_out: Sequence[str] = (),
+    captions: bool = False,
+    literal: bool = False,
+) -> dict:
+    """Train one arm; time, memory, loss and captions.
+
+    Args:
+        scale: a key of `SCALES`.
+        arm: a key of `ARMS`.
+        seed: of adapter, dropout and order of clips.
+        steps, batch_size, learning_rate, warmup_steps: the same for every arm of a comparison. (Full fine-tuning takes
+            a learning rate of its own.)
+        clips: how many to train on; in memory, decoded before anything is measured.
+        held_out: splits whose clips give the loss after training, and the captions.
+        captions: caption the held-out clips too.
+        literal: bfloat16 and gradient checkpointing, as the guide has them everywhere.
+
+    Returns:
+        ``seconds`` and ``cpu_seconds`` of every step but the first, which also warms up; ``memory``: bytes by
+        which the process's peak over all steps exceeds what it held before the first (``loaded``), with model, adapter
+        and clips in place; ``trainable`` parameters by part; ``held_out``: split -> ``loss`` and the captions' scores.
+    """
+    owner, load, hold_out = SCALES[scale]
+    profile = dataclasses.replace(
+        get_profile(owner), max_steps=steps, batch_size=batch_size, gradient_accumulation_steps=1,
+        learning_rate=learning_rate, warmup_steps=warmup_steps, gradient_checkpointing=literal,
+    )
+    set_seed(seed)
+    model, processor, examples = load(clips)
+    if literal:
+        model = model.to(torch.bfloat16)
+    set_seed(seed)  # building a model draws numbers, loading one does not: the adapter starts from the same state
+    clock = StepClock()
+    with tempfile.TemporaryDirectory() as output:
+        trainer = ARMS[arm](profile, model, processor, Path(output), train=examples, seed=seed, save_strategy="no",
+                            disable_tqdm=True, logging_strategy="no")
+        trainer.add_callback(clock)
+        with PeakMemory() as memory:
+            trainer.train()
+    figures = {
+        "seconds": clock.seconds[1:],
+        "cpu_seconds": clock.cpu_seconds[1:],
+        "memory": memory.above,
+        "loaded": memory.start,
+        "trainable": lora_report(trainer.model).trainable,
+        "held_out": {},
+    }
+    for split in held_out:
+        others = hold_out(split)
+        figures["held_out"][split] = {
+            "loss": answer_loss(trainer.model, processor, others),
+            **(caption_scores(trainer.model, processor, others) if captions else {}),
+        }
+    return figures
+
+
+# ------------------------------------------------------------------------------------------------------ streaming
+@job
+def stream(*, clips: int, batch_size: int = 8) -> dict:
+    """Stream, decode and collate clips, as a training run does between two steps.
+
+    The shards are those of ``COURSE_CACHE``: see `tests.benchmarks.parts.cycled_shards`.
+
+    Returns:
+        ``seconds`` and ``cpu_seconds`` from opening the data set to the last batch, ``clips`` that came, ``peak``:
+        most memory of the process in bytes, and ``memory``: the same above what it held before the data set was opened.
+        All after one batch from another opening, which imports and warms up.
+    """
+    def batches(count: int) -> DataLoader:
+        return DataLoader(load_captions("tiny", "train").take(count), batch_size=batch_size, collate_fn=collate)
+
+    collate = AudioFlamingo3DataCollator(load_processor())
+    list(batches(batch_size))
+    came = 0
+    with PeakMemory() as memory:
+        begun = time.perf_counter(), time.process_time()
+        for batch in batches(clips):
+            came += len(batch["input_ids"])
+        seconds, cpu_seconds = time.perf_counter() - begun[0], time.process_time() - begun[1]
+    return {"clips": came, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": memory.peak,
+            "memory": memory.above}
+
+
+# ----------------------------------------------------------------------------------------------------- captioning
+@job
+def captioning(*, clips: int, batch_sizes: list[int], repeats: int) -> dict:
+    """Clips a second of `caption`, one call a clip and batched: the tiny base's long answers to the same clips.
+
+    Returns:
+        ``one_by_one``: clips a second in each repeat; ``batched``: the same by batch size; ``equal``: the share of
+        batched answers that equal those to the clips one by one.
+    """
+    model, processor = load_model(quiet=True), load_processor()
+    sounds = [clip["audio"]["array"] for clip in load_captions("tiny", "test").take(clips)]
+    caption(model, processor, sounds[:2])  # warm up
+    alone: list[float] = []
+    batched: dict[str, list[float]] = {str(size): [] for size in batch_sizes}
+    same = 0
+    for _ in range(repeats):  # taken in turns, so that a busy minute of the machine hits all alike
+        begun = time.perf_counter()
+        expected = [caption(model, processor, sound) for sound in sounds]
+        alone.append(clips / (time.perf_counter() - begun))
+        for size in batch_sizes:
+            begun = time.perf_counter()
+            texts = caption(model, processor, sounds, batch_size=size)
+            batched[str(size)].append(clips / (time.perf_counter() - begun))
+            same += sum(text == other for text, other in zip(texts, expected))
+    return {"one_by_one": alone, "batched": batched, "equal": same / (clips * repeats * len(batch_sizes))}
+
+
+def main(arguments: list[str]) -> None:
+    """Run the job that the first argument describes, and write its figures to the file that the second names."""
+    options = json.loads(arguments[0])
+    if threads := options.pop("threads", None):
+        torch.set_num_threads(threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    figures = JOBS[options.pop("job")](**options)
+    figures["threads"] = torch.get_num_threads()
+    Path(arguments[1]).write_text(json.dumps(figures), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

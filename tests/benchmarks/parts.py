@@ -1,0 +1,178 @@
+"""The parts of the benchmark: which jobs, in which order, for which rows of the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from helpers.profiles import get_profile
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SEEDS = (0, 1, 2)
+FULL_LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+"""Swept for full fine-tuning with the first seed; the best on the validation split is used with all seeds."""
+
+
+class JobFailed(RuntimeError):
+    """A measurement ended with an error; the message holds the end of what it printed."""
+
+
+class Runner:
+    """Runs each job in a fresh process, one after the other; a job asked for twice gives its figures again.
+
+    Args:
+        threads: of PyTorch in every job (default: PyTorch's own choice).
+        say: told which job runs, for example ``print``.
+    """
+
+    def __init__(self, threads: int | None = None, say: Callable[[str], None] = print):
+        self.threads, self.say = threads, say
+        self._known: dict[str, dict] = {}
+
+    def __call__(
+        self, job: str, title: str, repeat: int = 0, environment: dict[str, str] | None = None, **options
+    ) -> dict:
+        """Figures of a job: a name and the keyword arguments of a function in `tests.benchmarks.jobs`.
+
+        Args:
+            job: the function's name.
+            title: what to say while it runs.
+            repeat: number of the repetition; only another number runs the same job again.
+            environment: variables for the process.
+
+        Raises:
+            JobFailed: the process did not end well.
+        """
+        spec = json.dumps({"job": job, "threads": self.threads, **options})
+        key = f"{repeat} {spec}"
+        if key not in self._known:
+            self.say(f"  {title} ...")
+            with tempfile.TemporaryDirectory() as scratch:
+                figures = Path(scratch) / "figures.json"
+                done = subprocess.run(
+                    [sys.executable, "-m", "tests.benchmarks.jobs", spec, str(figures)], cwd=ROOT, text=True,
+                    capture_output=True, env=_environment(Path(scratch)) | (environment or {}),
+                )
+                if done.returncode or not figures.is_file():
+                    raise JobFailed(f"{title} failed:\n{done.stderr[-3000:]}")
+                self._known[key] = json.loads(figures.read_text(encoding="utf-8"))
+        return self._known[key]
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """The caller's environment without what would change a measurement, and without the network."""
+    left_out = {"COURSE_PROFILE", "HF_ENDPOINT", "HF_TOKEN"}
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**kept, "HF_HUB_OFFLINE": "1", "HF_HOME": str(scratch / "huggingface")}
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+def mid_size(run: Runner, quick: bool) -> dict:
+    """Guide and course in turns on the mid-size model; equal steps, three runs each."""
+    settings = {"scale": "mid-size", "seed": 0, "steps": 2 if quick else 5, "batch_size": 4, "learning_rate": 1e-3}
+    settings["clips"] = settings["steps"] * settings["batch_size"]
+    arms: dict[str, list[dict]] = {"guide": [], "guide labels": [], "course": []}
+    for repeat in range(1 if quick else 3):
+        for arm, figures in arms.items():
+            if arm == "guide labels" and repeat:
+                continue  # only explains where the difference comes from: once is enough
+            figures.append(run("train", f"mid-size model, {arm}, run {repeat + 1}", repeat=repeat, arm=arm,
+                               held_out=["test"], **settings))
+    return {"settings": settings, "arms": arms}
+
+
+def tiny_settings(quick: bool) -> dict:
+    """What every arm on the tiny model shares: the tiny profile's own steps, batch, rate and warm-up."""
+    profile = get_profile("tiny")
+    return {
+        "scale": "tiny", "steps": 10 if quick else profile.max_steps, "batch_size": profile.batch_size,
+        "warmup_steps": profile.warmup_steps, "clips": 100 if quick else profile.train_clips, "captions": True,
+    }
+
+
+def _tiny_run(run: Runner, quick: bool, arm: str, seed: int, learning_rate: float, held_out: list[str]) -> dict:
+    return run("train", f"tiny model, {arm}, seed {seed}, learning rate {learning_rate:g}", arm=arm, seed=seed,
+               learning_rate=learning_rate, held_out=held_out, **tiny_settings(quick))
+
+
+def tiny(run: Runner, quick: bool) -> dict:
+    """Guide, guide's labels alone, and course on the tiny model; equal steps, three seeds."""
+    rate = get_profile("tiny").learning_rate
+    arms: dict[str, list[dict]] = {"guide": [], "guide labels": [], "course": []}
+    for seed in SEEDS[:1] if quick else SEEDS:
+        for arm, figures in arms.items():
+            figures.append(_tiny_run(run, quick, arm, seed, rate, ["test"]))
+    settings = {**tiny_settings(quick), "learning_rate": rate}
+    literal = run("train", "tiny model, guide, bfloat16 and gradient checkpointing as in the guide", arm="guide",
+                  seed=SEEDS[0], literal=True, **{**settings, "steps": 4, "captions": False})
+    return {"settings": settings, "arms": arms, "literal": literal}
+
+
+def full_fine_tuning(run: Runner, quick: bool) -> dict:
+    """LoRA against training every weight of the language model, each at a learning rate that suits it."""
+    rates = FULL_LEARNING_RATES[1:2] if quick else FULL_LEARNING_RATES
+    seeds = SEEDS[:1] if quick else SEEDS
+    both = ["validation", "test"]
+    sweep = {rate: _tiny_run(run, quick, "full", seeds[0], rate, both) for rate in rates}
+    best = max(rates, key=lambda rate: sweep[rate]["held_out"]["validation"]["event_f1"])
+    lora = get_profile("tiny").learning_rate
+    return {
+        "settings": {**tiny_settings(quick), "learning_rate": {"course": lora, "full": best}},
+        "sweep": [{"learning_rate": rate, **sweep[rate]} for rate in rates],
+        "arms": {
+            "full": [_tiny_run(run, quick, "full", seed, best, both) for seed in seeds],
+            "course": [_tiny_run(run, quick, "course", seed, lora, ["test"]) for seed in seeds],
+        },
+    }
+
+
+# --------------------------------------------------------------------------------------------------------- streaming
+def cycled_shards(cache: Path, clips: int) -> Path:
+    """A data set of at least ``clips`` clips in ``cache``: the tiny data set's training shards, over and over, by link.
+
+    With ``COURSE_CACHE=cache``, `load_captions` streams them as if they had been made there.
+    """
+    from helpers.tiny.dataset import SHARD_CLIPS, ensure_dataset
+
+    made = ensure_dataset()
+    shards = [shard for shard in sorted(made.glob("train-*.parquet"))]
+    count = -(-clips // SHARD_CLIPS)
+    folder = cache / made.name
+    folder.mkdir(parents=True)
+    for number in range(count):
+        link = folder / f"train-{number:05d}-of-{count:05d}.parquet"
+        try:
+            link.symlink_to(shards[number % len(shards)].resolve())
+        except OSError:  # Windows grants links to few
+            shutil.copyfile(shards[number % len(shards)], link)
+    return folder
+
+
+def streaming(run: Runner, quick: bool) -> dict:
+    """Cost a clip as the number of clips grows: decoding and collating, in a fresh process for each number."""
+    numbers = (50, 100, 200) if quick else (100, 1_000, 10_000)
+    with tempfile.TemporaryDirectory() as cache:
+        cycled_shards(Path(cache), max(numbers))
+        return {"runs": [run("stream", f"streaming {number:,} clips", clips=number, environment={"COURSE_CACHE": cache})
+                         for number in numbers]}
+
+
+# -------------------------------------------------------------------------------------------------------- captioning
+def captioning(run: Runner, quick: bool) -> dict:
+    """`caption` one clip a call, and batched at several sizes."""
+    sizes, clips = ([8], 16) if quick else ([8, 16, 32, 64], 128)
+    return {"settings": {"clips": clips}, **run("captioning", "captions one by one and batched", clips=clips,
+                                                batch_sizes=sizes, repeats=1 if quick else 3)}
+
+
+PARTS: dict[str, Callable[[Runner, bool], dict]] = {
+    "mid-size": mid_size, "tiny": tiny, "full-fine-tuning": full_fine_tuning, "streaming": streaming,
+    "captioning": captioning,
+}
+"""Name -> measurement: ``(runner, quick) -> figures`` as plain JSON."""

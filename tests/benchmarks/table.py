@@ -1,0 +1,179 @@
+"""From figures to the table: rows, verdicts, and the same table as text and as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+HEADER = ("measure", "the guide, or what the row names", "this course", "ratio", "bar", "met")
+BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
+"""Marks around the README's copy of the table."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``met`` is ``None`` where no bar is set."""
+
+    measure: str
+    other: str
+    course: str
+    ratio: str
+    bar: str = ""
+    met: bool | None = None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        verdict = {True: "yes", False: "no", None: ""}[self.met]
+        return self.measure, self.other, self.course, self.ratio, self.bar, verdict
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 0.1 else f"{value * 1000:.1f} ms"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+
+
+def _median_step(runs: list[dict]) -> float:
+    """Median over runs of each run's median step: a busy moment of the machine moves neither."""
+    return statistics.median(statistics.median(run["seconds"]) for run in runs)
+
+
+def _memory(runs: list[dict]) -> float:
+    return statistics.median(run["memory"] for run in runs)
+
+
+def _held_out(runs: list[dict], key: str, split: str = "test") -> list[float]:
+    return [run["held_out"][split][key] for run in runs]
+
+
+def _mean(values: list[float]) -> float:
+    return statistics.fmean(values)
+
+
+def _cost_rows(title: str, arms: dict, arm: str = "guide", against: str = "", time_bar: float | None = None,
+               memory_bar: float | None = None) -> list[Row]:
+    rows = []
+    for measure, of, show, bar in (("seconds a step", _median_step, _seconds, time_bar),
+                                   ("peak memory above the loaded model", _memory, _bytes, memory_bar)):
+        other, course = of(arms[arm]), of(arms["course"])
+        rows.append(Row(f"{title}: {measure}{against}", show(other), show(course), f"{course / other:.2f}",
+                        f"at most {bar}" if bar else "", course / other <= bar if bar else None))
+    return rows
+
+
+def _loss_row(title: str, arms: dict) -> Row:
+    other, course = (_mean(_held_out(arms[arm], "loss")) for arm in ("guide", "course"))
+    return Row(f"{title}: loss on held-out answers after equal steps", f"{other:.3f}", f"{course:.3f}",
+               f"{course / other:.2f}")
+
+
+def _mid_size_rows(figures: dict) -> list[Row]:
+    arms = figures["arms"]
+    return [
+        *_cost_rows("mid-size model", arms, time_bar=0.4, memory_bar=0.3),
+        *_cost_rows("mid-size model", arms, "guide labels", ", against the guide's labels with this course's LoRA"),
+        _loss_row("mid-size model", arms),
+    ]
+
+
+def _tiny_rows(figures: dict) -> list[Row]:
+    arms = figures["arms"]
+    literal, ours = _median_step([figures["literal"]]), _median_step(arms["course"])
+    rows = [
+        *_cost_rows("tiny model", arms),
+        Row("tiny model: seconds a step, against the guide in its own bfloat16 with gradient checkpointing",
+            _seconds(literal), _seconds(ours), f"{ours / literal:.2f}"),
+        _loss_row("tiny model", arms),
+    ]
+    course = _held_out(arms["course"], "matching")
+    for arm, title, bar in (("guide labels", "the guide's labels, same LoRA", 0.2),
+                            ("guide", "the guide's whole recipe", None)):
+        other = _held_out(arms[arm], "matching")
+        ahead = [ours - theirs for ours, theirs in zip(course, other)]
+        rows.append(Row(
+            f"tiny model: captions right in events and order, against {title}", f"{_mean(other):.2f}",
+            f"{_mean(course):.2f}", f"{_mean(ahead):+.2f} ({', '.join(f'{gap:+.2f}' for gap in ahead)})",
+            f"at least +{bar}, ahead for every seed" if bar else "",
+            _mean(ahead) >= bar and min(ahead) > 0 if bar else None,
+        ))
+    for key, title in (("event_f1", "event F1"), ("cider_d", "CIDEr-D")):
+        other, ours = (_mean(_held_out(arms[arm], key)) for arm in ("guide", "course"))
+        rows.append(Row(f"tiny model: {title}", f"{other:.2f}", f"{ours:.2f}", f"{ours / other:.2f}" if other else ""))
+    return rows
+
+
+def _full_rows(figures: dict) -> list[Row]:
+    arms, rows = figures["arms"], []
+    for key, title, bar in (("event_f1", "event F1", 0.95), ("cider_d", "CIDEr-D", None)):
+        full, lora = (_mean(_held_out(arms[arm], key)) for arm in ("full", "course"))
+        rows.append(Row(f"tiny model: {title}, LoRA against full fine-tuning of the language model", f"{full:.3f}",
+                        f"{lora:.3f}", f"{lora / full:.2f}" if full else "", f"at least {bar}" if bar else "",
+                        lora >= bar * full if bar else None))
+    return rows
+
+
+def _streaming_rows(figures: dict) -> list[Row]:
+    fewest, few, many = figures["runs"]
+    costs = [run["seconds"] / run["clips"] for run in (fewest, many)]
+    return [
+        Row(f"streaming {many['clips']:,} clips against {fewest['clips']:,}: time a clip", _seconds(costs[0]),
+            _seconds(costs[1]), f"{costs[1] / costs[0]:.2f}"),
+        Row(f"streaming {many['clips']:,} clips against {few['clips']:,}: peak memory", _bytes(few["peak"]),
+            _bytes(many["peak"]), f"{many['peak'] / few['peak']:.2f}", "at most 1.1",
+            many["peak"] <= 1.1 * few["peak"]),
+    ]
+
+
+def _captioning_rows(figures: dict) -> list[Row]:
+    alone = statistics.median(figures["one_by_one"])
+    medians = {size: statistics.median(speeds) for size, speeds in figures["batched"].items()}
+    best = max(medians, key=medians.get)
+    return [Row(f"`caption` in batches of {best} against one by one: clips a second", f"{alone:.1f}",
+                f"{medians[best]:.1f}", f"{medians[best] / alone:.1f}", "at least 4", medians[best] >= 4 * alone)]
+
+
+ROWS: dict[str, Callable[[dict], list[Row]]] = {
+    "mid-size": _mid_size_rows, "tiny": _tiny_rows, "full-fine-tuning": _full_rows, "streaming": _streaming_rows,
+    "captioning": _captioning_rows,
+}
+
+
+def table_rows(results: dict) -> list[Row]:
+    """Rows of the parts that were measured, in a fixed order."""
+    parts = results["parts"]
+    return [row for name, rows in ROWS.items() if name in parts for row in rows(parts[name]["figures"])]
+
+
+def as_text(rows: list[Row]) -> str:
+    """The table for a terminal."""
+    lines = [HEADER, *(row.cells for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+
+
+def as_markdown(results: dict) -> str:
+    """The README's section between its marks: the table, and the machine that it comes from."""
+    lines = [HEADER, ("---",) * len(HEADER), *(row.cells for row in table_rows(results))]
+    machine = results["machine"]
+    libraries = ", ".join(f"{name} {number}" for name, number in machine["libraries"].items())
+    dates = sorted({part["date"][:10] for part in results["parts"].values()})
+    return "\n".join([
+        BEGIN, *("| " + " | ".join(line) + " |" for line in lines), "",
+        f"Measured {' and '.join(dates)} on {machine['cores']} cores of {machine['processor']}, "
+        f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}, {libraries}.", END,
+    ])
+
+
+def replace_section(text: str, results: dict) -> str:
+    """A README's text with the section between the marks made anew.
+
+    Raises:
+        ValueError: the marks are not there, once each and in order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"The README has no place for the table: put the lines {BEGIN} and {END} where it belongs.")
+    return text[: text.index(BEGIN)] + as_markdown(results) + text[text.index(END) + len(END) :]

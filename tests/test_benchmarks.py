@@ -1,0 +1,261 @@
+"""The benchmark measures what it says: the guide's recipe is the guide's, figures become the right rows. No timing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import get_peft_model
+
+from helpers import AudioFlamingo3DataCollator, DESCRIBE_PROMPT, get_profile, load_captions, lora_report, make_chat
+from tests.benchmarks import jobs, mid_size, parts, table
+from tests.benchmarks.__main__ import ROOT, main, parse_arguments, starting_point
+from tests.benchmarks.guide import GuideDataCollator, guide_lora_config, make_guide_trainer
+from tests.benchmarks.memory import PeakMemory
+
+
+# --------------------------------------------------------------------------------------------------------- the guide
+def test_the_guides_labels_are_the_processors_own(processor, test_clips):
+    chats = [make_chat(clip["audio"]["array"], DESCRIBE_PROMPT, clip["caption"]) for clip in test_clips[:3]]
+    expected = processor.apply_chat_template(chats, tokenize=True, return_dict=True,
+                                             processor_kwargs={"output_labels": True})
+    batch = GuideDataCollator(processor)(test_clips[:3])
+    assert batch.keys() == expected.keys()
+    assert all(torch.equal(batch[key], expected[key]) for key in expected)
+
+
+def test_the_guide_trains_on_the_prompt_and_the_course_does_not(processor, test_clips):
+    collators = GuideDataCollator, AudioFlamingo3DataCollator
+    guide, course = (collator(processor)(test_clips[:1])["labels"] for collator in collators)
+    guide, course = guide[guide != -100], course[course != -100]
+    text = processor.tokenizer.decode(guide)
+    assert DESCRIBE_PROMPT in text and "system" in text and "<sound>" not in text
+    assert processor.tokenizer.decode(course) == test_clips[0]["caption"] + "<|im_end|>"
+    assert torch.equal(guide[-len(course) - 1 : -1], course), "the same answer, followed by the template's line break"
+
+
+def test_the_guides_suffixes_reach_the_audio_tower(model):
+    report = lora_report(get_peft_model(model, guide_lora_config(get_profile("tiny"))))
+    layers = model.config.audio_config.num_hidden_layers
+    assert report.adapters["audio tower"] == {"q_proj": layers, "k_proj": layers, "v_proj": layers}
+    assert report.trainable["audio tower"] > 0
+
+
+def test_both_recipes_share_every_training_argument(processor, tmp_path):
+    from helpers import load_model
+
+    profile = get_profile("tiny")
+    guide, course = (
+        make(profile, load_model(quiet=True), processor, tmp_path, train=[], seed=3, save_strategy="no")
+        for make in (make_guide_trainer, jobs.ARMS["course"])
+    )
+    ours, theirs = guide.args.to_dict(), course.args.to_dict()
+    assert {key for key in ours if ours[key] != theirs[key]} <= {"logging_dir"}
+    adapters = [trainer.model.peft_config["default"].to_dict() for trainer in (guide, course)]
+    assert {key for key in adapters[0] if adapters[0][key] != adapters[1][key]} == {"target_modules"}
+
+
+def test_full_fine_tuning_trains_the_language_model_and_nothing_else(model, processor, tmp_path):
+    trainer = jobs.ARMS["full"](get_profile("tiny"), model, processor, tmp_path, train=[], save_strategy="no")
+    report = lora_report(trainer.model)
+    assert report.trainable["language model"] == report.parameters["language model"] > 0
+    assert report.trainable["output head"] == report.parameters["output head"] > 0
+    assert report.trainable["audio tower"] == report.trainable["projector"] == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- measures
+def _truth(relation, *labels):
+    return {"relation": relation, "events": [{"label": label} for label in labels]}
+
+
+@pytest.mark.parametrize("text, truth, right", [
+    ("A dog barks", _truth("single", "dog"), True),
+    ("A dog barks", _truth("single", "cat"), False),
+    ("A dog barks followed by rain falling", _truth("sequence", "dog", "rain"), True),
+    ("Rain falls followed by a dog barking", _truth("sequence", "dog", "rain"), False),
+    ("A dog barks while rain falls", _truth("sequence", "dog", "rain"), False),
+    ("Rain falls while a dog barks", _truth("overlap", "dog", "rain"), True),
+    ("A dog barks", _truth("overlap", "dog", "rain"), False),
+    ("The audio clip contains the sound of a dog barking.", _truth("single", "dog"), False),
+])
+def test_a_caption_matches_only_with_the_right_events_in_the_right_order(text, truth, right):
+    assert jobs.matches(text, truth) is right
+
+
+def test_the_loss_counts_the_answers_tokens_whatever_the_batch(base_model, processor, test_clips):
+    whole = jobs.answer_loss(base_model, processor, test_clips[:5], batch_size=5)
+    collate = AudioFlamingo3DataCollator(processor, trim_logits=False)
+    total, tokens = 0.0, 0
+    with torch.inference_mode():
+        for clip in test_clips[:5]:
+            batch = collate([clip])
+            labels = batch.pop("labels")[:, 1:]
+            logits, answer = base_model(**batch).logits[:, :-1], labels != -100
+            total += float(torch.nn.functional.cross_entropy(logits[answer], labels[answer], reduction="sum"))
+            tokens += int(answer.sum())
+    assert whole == pytest.approx(total / tokens, rel=1e-4)
+    assert jobs.answer_loss(base_model, processor, test_clips[:5], batch_size=2) == pytest.approx(whole, rel=1e-4)
+
+
+def test_peak_memory_sees_what_was_freed_again():
+    with PeakMemory() as memory:
+        held = np.ones(50_000_000)
+        del held
+    assert 380e6 < memory.above < 600e6
+
+
+def test_the_mid_size_model_has_afs_vocabulary_windows_and_placeholders():
+    processor = mid_size.build_processor()
+    with torch.device("meta"):
+        model = mid_size.build_model(processor)
+    (clip,) = mid_size.make_clips(1, "test")
+    batch = AudioFlamingo3DataCollator(processor)([clip])
+    assert model.lm_head.weight.shape[0] == 151_672
+    assert batch["input_features"].shape == (1, 128, 3000)
+    assert int((batch["input_ids"] == model.config.audio_token_id).sum()) == 250, "10 s of 40 ms frames"
+    assert mid_size.make_clips(1, "train")[0]["caption"] != clip["caption"]
+
+
+def test_cycled_shards_stream_like_the_data_set_itself(tmp_path, monkeypatch):
+    parts.cycled_shards(tmp_path, 2_350)
+    first = [clip["audiocap_id"] for clip in load_captions("tiny", "train").take(3)]
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    stream = load_captions("tiny", "train")
+    assert [clip["audiocap_id"] for clip in stream.take(3)] == first
+    assert [clip["audiocap_id"] for clip in stream.skip(1200).take(3)] == first, "the second round"
+    assert len(list((tmp_path / os.listdir(tmp_path)[0]).iterdir())) == 24
+
+
+# ------------------------------------------------------------------------------------------------------------- table
+LABELS = "tiny model: captions right in events and order, against the guide's labels, same LoRA"
+
+
+def _arm(seconds, memory, **scores):
+    return {"seconds": seconds, "memory": memory, "held_out": {"test": scores}}
+
+
+def _figures() -> dict:
+    """Round numbers, made up, so that every ratio can be told in one's head."""
+    slow, half = _arm([9.0, 4.0, 4.0], 2e9, loss=3.0), _arm([2.0], 1e9, loss=3.0)
+    fast = _arm([1.0, 1.0, 7.0], 4e8, loss=1.5)
+    guide, course = ([_arm([1.0], 1e8, loss=1.0, matching=share, event_f1=0.8, cider_d=2.0) for share in shares]
+                     for shares in ((0.5, 0.4), (0.8, 0.9)))
+    return {
+        "mid-size": {"arms": {"guide": [slow], "guide labels": [half], "course": [fast]}},
+        "tiny": {"arms": {"guide": guide, "guide labels": guide, "course": course}, "literal": slow},
+        "full-fine-tuning": {"arms": {"full": course, "course": guide}},
+        "streaming": {"runs": [{"clips": 100, "seconds": 2.0, "peak": 5e8},
+                               {"clips": 1000, "seconds": 10.0, "peak": 6e8},
+                               {"clips": 10_000, "seconds": 100.0, "peak": 9e8}]},
+        "captioning": {"one_by_one": [10.0, 10.0, 90.0], "batched": {"8": [30.0], "32": [50.0, 50.0, 1.0]}},
+    }
+
+
+@pytest.fixture
+def results():
+    return {"machine": {"processor": "a CPU", "cores": 2, "memory_gb": 8, "system": "Linux", "python": "3.11",
+                        "libraries": {"torch": "2"}}, "quick": False,
+            "parts": {name: {"date": "2026-11-24T00:00:00+00:00", "figures": figures}
+                      for name, figures in _figures().items()}}
+
+
+def test_rows_ratios_and_verdicts(results):
+    rows = {row.measure: row for row in table.table_rows(results)}
+    assert rows["mid-size model: seconds a step"].cells[1:] == ("4.00 s", "1.00 s", "0.25", "at most 0.4", "yes")
+    assert rows["mid-size model: peak memory above the loaded model"].cells[1:] == (
+        "2.00 GB", "400 MB", "0.20", "at most 0.3", "yes")
+    assert rows["mid-size model: seconds a step, against the guide's labels with this course's LoRA"].ratio == "0.50"
+    labels = rows[LABELS]
+    assert labels.cells[1:] == ("0.45", "0.85", "+0.40 (+0.30, +0.50)", "at least +0.2, ahead for every seed", "yes")
+    (memory,) = [row for row in rows.values() if row.measure.startswith("streaming") and "memory" in row.measure]
+    assert memory.ratio == "1.50" and memory.met is False
+    (batched,) = [row for row in rows.values() if "caption`" in row.measure]
+    assert "batches of 32" in batched.measure and batched.cells[1:] == ("10.0", "50.0", "5.0", "at least 4", "yes")
+    assert rows["tiny model: event F1"].met is None
+
+
+# Against 0.5 and 0.4: far enough and always ahead; far enough, but behind once; always ahead, but not far enough.
+@pytest.mark.parametrize("course, met", [((0.8, 0.55), True), ((0.99, 0.35), False), ((0.6, 0.5), False)])
+def test_ahead_on_average_and_for_every_seed(results, course, met):
+    for run, share in zip(results["parts"]["tiny"]["figures"]["arms"]["course"], course):
+        run["held_out"]["test"]["matching"] = share
+    assert {row.measure: row.met for row in table.table_rows(results)}[LABELS] is met
+
+
+def test_text_and_markdown_hold_every_row(results):
+    rows = table.table_rows(results)
+    text, markdown = table.as_text(rows), table.as_markdown(results)
+    assert len(text.splitlines()) == len(rows) + 2
+    for row in rows:
+        assert row.measure in text and "| " + " | ".join(row.cells) + " |" in markdown
+    assert "2 cores of a CPU" in markdown
+    del results["parts"]["tiny"]
+    assert LABELS not in table.as_markdown(results)
+
+
+def test_the_readmes_section_is_made_anew(results):
+    readme = f"before\n{table.BEGIN}\nold\n{table.END}\nafter"
+    assert table.replace_section(readme, results) == f"before\n{table.as_markdown(results)}\nafter"
+    with pytest.raises(ValueError, match="no place for the table"):
+        table.replace_section("nothing here", results)
+
+
+# ------------------------------------------------------------------------------------------------------ command line
+def test_parts_measured_again_keep_the_others_of_the_same_machine(results, tmp_path):
+    file = tmp_path / "benchmark.json"
+    file.write_text(json.dumps(results))
+    same = results["machine"]
+    assert starting_point(file, same, False, ["tiny"]) == results
+    assert starting_point(file, same, False, None)["parts"] == {}
+    assert starting_point(file, same, True, ["tiny"])["parts"] == {}
+    assert starting_point(file, {**same, "cores": 64}, False, ["tiny"])["parts"] == {}
+
+
+def test_the_readmes_table_is_never_a_quick_runs(results, tmp_path, capsys):
+    file = tmp_path / "benchmark.json"
+    with pytest.raises(SystemExit, match="no figures in benchmark.json"):
+        main(["--readme", "--output", str(file)])
+    file.write_text(json.dumps(results))
+    main(["--readme", "--output", str(file)])
+    assert capsys.readouterr().out.strip() == table.as_markdown(results)
+    file.write_text(json.dumps({**results, "quick": True}))
+    with pytest.raises(SystemExit, match="quick run"):
+        main(["--readme", "--output", str(file)])
+
+
+def test_the_readme_shows_the_stored_figures():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    stored = parse_arguments([]).output
+    if table.BEGIN not in readme:
+        pytest.skip("the README has no table yet")
+    assert table.replace_section(readme, json.loads(stored.read_text(encoding="utf-8"))) == readme
+
+
+def test_a_job_runs_once_a_repetition_in_a_process_of_its_own(monkeypatch):
+    calls = []
+
+    def process(command, env, **kwargs):
+        calls.append((json.loads(command[3]), env))
+        Path(command[4]).write_text(json.dumps({"number": len(calls)}))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(parts.subprocess, "run", process)
+    monkeypatch.setenv("COURSE_PROFILE", "full")
+    run = parts.Runner(threads=1, say=lambda _: None)
+    assert [run("stream", "", clips=8)["number"], run("stream", "again", clips=8)["number"]] == [1, 1]
+    assert [run("stream", "", clips=8, repeat=1)["number"], run("stream", "", clips=9)["number"]] == [2, 3]
+    spec, environment = calls[0]
+    assert spec == {"job": "stream", "threads": 1, "clips": 8} and spec["job"] in jobs.JOBS
+    assert environment["HF_HUB_OFFLINE"] == "1" and "COURSE_PROFILE" not in environment
+
+
+def test_a_failed_job_says_why(monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "no memory")
+    monkeypatch.setattr(parts.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(parts.JobFailed, match="streaming failed:\nno memory"):
+        parts.Runner(say=lambda _: None)("stream", "streaming", clips=8)
