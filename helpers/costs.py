@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
+from helpers.architecture import HOP, count_audio_tokens
+from helpers.data import SAMPLING_RATE
+
 PEAK_FLOPS = {"T4": 65e12, "L4": 121e12, "A100": 312e12, "H100": 989e12}
 """Peak of dense 16-bit matrix products with float32 sums, in operations a second, from NVIDIA's data sheets: T4 (float16),
 L4, A100 and H100 SXM (bfloat16). Where a sheet gives the figure "with sparsity", this is half of it."""
-
-FRAMES_A_SECOND, FRAMES_A_TOKEN = 100, 4
-"""One feature frame every 10 ms; a stride of 2 in the second convolution and a pooling by 2 make one audio token of four."""
-
 
 @dataclass(frozen=True)
 class ClipFlops:
@@ -44,7 +43,7 @@ def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_toke
     The model runs on tensors that have shapes but no content, so the 8 B model is counted on a laptop, in seconds.
 
     Args:
-        model: an AF3 with an adapter, best on the meta device (see `helpers.memory`).
+        model: an AF3 with an adapter, best on the meta device (see `build_on_meta`).
         seconds: length of the clip, at most one window of the encoder; the window is computed whole, whatever the clip's
             length, but only frames with sound become tokens.
         text_tokens: tokens of the chat besides the audio, answer included.
@@ -60,11 +59,10 @@ def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_toke
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     audio, text = base.config.audio_config, base.config.text_config
-    window = 2 * audio.max_source_positions
-    frames = round(seconds * FRAMES_A_SECOND)
-    if not 0 < frames <= window:
-        raise ValueError(f"A clip of {seconds} s does not fit into one window of {window / FRAMES_A_SECOND:g} s: give its length "
-                         "in seconds, or count its windows one by one.")
+    window = 2 * audio.max_source_positions  # the second convolution has stride 2
+    if not 0 < seconds * SAMPLING_RATE <= window * HOP:
+        raise ValueError(f"A clip of {seconds} s does not fit into one window of {window * HOP / SAMPLING_RATE:g} s: give its "
+                         "length in seconds, or count its windows one by one.")
     device, dtype = base.device, base.dtype
     # Fake tensors: the encoder's mask code looks into its mask, which a plain tensor on the meta device cannot show.
     # Attention as plain products: the counter does not know the CPU's fused kernel, and would count nothing for it.
@@ -75,7 +73,7 @@ def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_toke
             heard = base.model.audio_tower(features, input_features_mask=mask).last_hidden_state
             base.model.multi_modal_projector(heard)
         encoder = counter.get_total_flops()
-        positions = frames // FRAMES_A_TOKEN + text_tokens
+        positions = count_audio_tokens(seconds, base.config) + text_tokens
         embeddings = torch.empty(1, positions, text.hidden_size, device=device, dtype=dtype, requires_grad=True)
         with FlopCounterMode(display=False) as counter:
             states = base.model.language_model(inputs_embeds=embeddings).last_hidden_state

@@ -1,10 +1,13 @@
-"""Where the time of a training step goes."""
+"""What a model and a training step really take: time by phase, and memory by the allocator's own account."""
 
 from __future__ import annotations
 
+import gc
+import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 import torch
@@ -84,6 +87,47 @@ def step_shares(rows: list[dict]) -> dict[str, tuple[float, float]]:
     medians = {phase: statistics.median(row["seconds"] for row in rows if row["phase"] == phase) for phase in PHASES}
     total = sum(medians.values())
     return {phase: (seconds, seconds / total) for phase, seconds in medians.items()}
+
+
+def model_bytes(model: torch.nn.Module) -> int:
+    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their codes."""
+    tensors = [*model.parameters(), *model.buffers()]
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            tensors += [state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
+    return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """Most bytes that PyTorch's CPU allocator held at once while ``function`` ran, above what it held before.
+
+    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors inside
+    an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does not count.
+    (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
+    """
+    gc.collect()
+    with _quiet_profiler(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
+
+
+@contextmanager
+def _quiet_profiler() -> Iterator[None]:
+    """PyTorch 2.13's profiler writes two lines of its own debugging past Python, straight to the process's stderr."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class _Clock:
