@@ -66,27 +66,27 @@ def hub(shards, tiny_files):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
+def learners_home(tmp_path_factory) -> Path:
     """Caches, token and results of the learner in these tests."""
     return tmp_path_factory.mktemp("learner")
 
 
 @pytest.fixture(scope="module")
-def client(hub, home):
+def kernel(hub, learners_home):
     """A process with the stand-in for its Hub, an empty cache and no token."""
-    process = Client(environment(hub.endpoint, home))
+    process = Client(environment(hub.endpoint, learners_home))
     process.run("from helpers import HubError, load_captions, load_model, load_processor")
     yield process
     process.close()
 
 
 @pytest.fixture
-def model(hub, tiny_files) -> Repository:
+def served_model(hub, tiny_files) -> Repository:
     """A repository with the tiny model that no other test has touched."""
     return hub.add(f"tests/model-{len(hub.repositories)}", tiny_files)
 
 
 @pytest.fixture
-def data(hub, shards) -> Repository:
+def served_data(hub, shards) -> Repository:
     """A repository with the data set that no other test has touched."""
     return hub.add(f"tests/data-{len(hub.repositories)}", shards, "dataset")

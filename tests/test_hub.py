@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from hub_client import Client, environment
-from hub_fixtures import DATA, MODEL, client, home, hub, shards, tiny_files  # noqa: F401  (fixtures)
+from hub_fixtures import DATA, MODEL
 from hub_server import TOKEN, USER
 from huggingface_hub import ModelCard
 from nbclient import NotebookClient
@@ -23,9 +23,9 @@ TRIAL = ("max_steps=2 eval_steps=2 save_steps=2 logging_steps=1 train_clips=32 e
 
 
 @pytest.fixture(scope="module")
-def learner(hub, home):  # noqa: F811
+def learner(hub, learners_home):
     """Environment of a learner with the full profile, a token, and an empty cache."""
-    return environment(hub.endpoint, home, COURSE_PROFILE="full", COURSE_TRIAL=TRIAL, HF_TOKEN=TOKEN)
+    return environment(hub.endpoint, learners_home, COURSE_PROFILE="full", COURSE_TRIAL=TRIAL, HF_TOKEN=TOKEN)
 
 
 def execute(name: str, env: dict[str, str]) -> nbformat.NotebookNode:
@@ -36,29 +36,35 @@ def execute(name: str, env: dict[str, str]) -> nbformat.NotebookNode:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("0[1-5]_*.ipynb")))
-def test_a_notebook_runs_with_the_full_profile(name, learner, hub):  # noqa: F811
-    """Its own asserts hold, and of the training data nothing is touched that is not used: 2 of 3 shards."""
+def test_a_notebook_runs_with_the_full_profile(name, learner, learners_home, hub):
+    """Its own asserts hold; of the training data, nothing is touched that is not used; and no cell is drowned in warnings."""
     hub.requests.clear()
-    execute(name, learner)
-    shards_read = {file for file in hub.asked_for(DATA, "GET") if "train-" in file}
-    assert shards_read <= {"data/train-00000-of-00003.parquet"}
+    book = execute(name, learner)
+    assert {file for file in hub.asked_for(DATA, "GET") if "train-" in file} <= {"data/train-00000-of-00003.parquet"}
     assert all(request.range for request in hub.requests if request.method == "GET" and request.path.endswith(".parquet"))
-    weights = [request for request in hub.requests if request.method == "GET" and request.path.endswith("model.safetensors")
-               and MODEL in request.path]
+    weights = [request for request in hub.requests if request.method == "GET" and MODEL in request.path
+               and request.path.endswith("model.safetensors")]
     assert len(weights) <= 1, "downloaded once, then from the cache"
+    for cell in book.cells:
+        warnings = [out.text for out in cell.get("outputs", []) if out.output_type == "stream" and out.name == "stderr"]
+        assert "".join(warnings).count("\n") <= 3, warnings
+    if name.startswith("03"):
+        saved = next(learners_home.glob("runs/*/adapter/adapter_model.safetensors")).read_bytes()
+        shared = hub.repositories["model", f"{USER}/{get_profile('full').hub_model_id}"].files
+        assert shared["adapter_model.safetensors"] == saved and "processor_config.json" in shared
 
 
-def test_streaming_asks_for_no_more_than_is_used(client, hub):  # noqa: F811
+def test_streaming_asks_for_no_more_than_is_used(kernel, hub):
     hub.requests.clear()
-    outcome = client.run(f"result = [row['caption'] for row in load_captions({DATA!r}, 'train').take(5)]")
+    outcome = kernel.run(f"result = [row['caption'] for row in load_captions({DATA!r}, 'train').take(5)]")
     assert len(outcome.result) == 5 and all(outcome.result)
     assert {file for file in hub.asked_for(DATA, "GET")} == {"data/train-00000-of-00003.parquet"}
-    outcome = client.run(f"result = [row['caption'] for row in load_captions({DATA!r}, 'train').skip(70).take(2)]")
+    outcome = kernel.run(f"result = [row['caption'] for row in load_captions({DATA!r}, 'train').skip(70).take(2)]")
     assert len(outcome.result) == 2
     assert "data/train-00002-of-00003.parquet" not in hub.asked_for(DATA, "GET")
 
 
-def test_what_is_streamed_is_what_was_made(client, shards):  # noqa: F811
+def test_what_is_streamed_is_what_was_made(kernel, shards):
     """Columns, order, captions and samples, against the parquet files themselves."""
     import io
 
@@ -66,7 +72,7 @@ def test_what_is_streamed_is_what_was_made(client, shards):  # noqa: F811
     import soundfile
 
     rows = pq.read_table(io.BytesIO(shards["data/test-00000-of-00003.parquet"])).slice(0, 6).to_pylist()
-    outcome = client.run(f"""
+    outcome = kernel.run(f"""
 import numpy as np
 stream = load_captions({DATA!r}, "test")
 rows = list(stream.take(6))
@@ -105,7 +111,7 @@ result = {{"id": shared, "folder": str(folder), "answer": caption(trainer.model,
 
 
 @pytest.fixture(scope="module")
-def sharer(hub, tmp_path_factory):  # noqa: F811
+def sharer(hub, tmp_path_factory):
     """A process that has trained an adapter with the full profile and shared it: (process, what it has shared)."""
     process = Client(environment(hub.endpoint, tmp_path_factory.mktemp("sharer"), COURSE_PROFILE="full", COURSE_TRIAL=TRIAL))
     process.run("from helpers import HubError, load_captions, load_model, load_processor")
@@ -115,7 +121,7 @@ def sharer(hub, tmp_path_factory):  # noqa: F811
     process.close()
 
 
-def test_what_is_shared_is_what_was_saved(sharer, hub):  # noqa: F811
+def test_what_is_shared_is_what_was_saved(sharer, hub):
     _, shared = sharer
     assert shared["id"] == f"{USER}/adapter-of-the-tests"
     saved = {file.name: file.read_bytes() for file in Path(shared["folder"]).iterdir()}
@@ -144,7 +150,7 @@ result = {{"same": all((pulled / file.name).read_bytes() == file.read_bytes() fo
                               "recorded": MODEL}
 
 
-def test_the_guides_way_of_sharing_works_too(sharer, hub):  # noqa: F811
+def test_the_guides_way_of_sharing_works_too(sharer, hub):
     process, shared = sharer
     outcome = process.run("trainer.model.push_to_hub('the-guides-way')\nprocessor.push_to_hub('the-guides-way')")
     assert outcome.error is None, outcome
