@@ -13,7 +13,7 @@ MODEL, DATA = "nvidia/audio-flamingo-3-hf", "OpenSound/AudioCaps"
 SHARDS, ROWS, CAPTIONS = 3, 60, {"train": 1, "validation": 5, "test": 5}
 """Shards a split, rows a shard, and captions a clip: AudioCaps' own number."""
 ROW_GROUP = 20
-"""`datasets` reads one row group ahead of the last row that is asked for; with one in a shard it would look into the next."""
+"""Rows in a row group: `take` reads one group ahead, so with a single one it would look into the next shard."""
 
 
 def audiocaps_shards() -> dict[str, bytes]:
