@@ -154,8 +154,8 @@ def check_hub(profile: Profile) -> list[Finding]:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return [Finding("Hub", "switched off by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE and restart the kernel, unless everything is "
-                                                                 "in the cache already.")]
+        return [Finding("Hub", "switched off by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE and restart the kernel, unless "
+                                                                 "everything is in the cache already.")]
     problems: dict[str, HubError] = {}
     for repo_id, kind in ((profile.model_id, "model"), (profile.dataset_id, "dataset")):
         try:
@@ -166,11 +166,11 @@ def check_hub(profile: Profile) -> list[Finding]:
                 break  # the other would only take its time to say the same
     terms = f"the weights are {profile.license.terms}" if profile.license else "no terms that the course knows of"
     gated, other = problems.pop("gated", None), next(iter(problems.values()), None)
-    return [
-        Finding("Hub", _HUB_FOUND[other.reason], str(other)) if other else Finding("Hub", "model and data set can be reached"),
-        Finding("licence", "not accepted yet", str(gated)) if gated else Finding("licence", terms),
-        _check_login(reachable="unreachable" not in problems),
-    ]
+    hub = Finding("Hub", "model and data set can be reached")
+    if other:
+        hub = Finding("Hub", _HUB_FOUND.get(other.reason, other.reason), str(other))
+    licence = Finding("licence", "not accepted yet", str(gated)) if gated else Finding("licence", terms)
+    return [hub, licence, _check_login(reachable="unreachable" not in problems)]
 
 
 _HUB_FOUND = {"missing": "the model or the data set is not there for you", "unreachable": "cannot be reached",
@@ -190,11 +190,11 @@ def _check_login(reachable: bool) -> Finding:
         HfApi().whoami()
     except HfHubHTTPError as error:
         if error.response.status_code == 401:
-            return Finding("login", "the Hub does not know the stored token", "Log in again with `hf auth login`, or forget the "
-                                                                              "token with `hf auth logout`.")
+            return Finding("login", "the Hub does not know the stored token",
+                           "Log in again with `hf auth login`, or forget the token with `hf auth logout`.")
         return Finding("login", f"a token is stored; the Hub answers with error {error.response.status_code}")
-    except Exception as error:  # whatever the network can do wrong, a diagnosis must not fail of it
-        return Finding("login", f"a token is stored; whether the Hub knows it cannot be asked now ({type(error).__name__})")
+    except Exception:  # whatever the network can do wrong, a diagnosis must not fail of it
+        return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
     return Finding("login", "the Hub knows the stored token")
 
 

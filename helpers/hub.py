@@ -19,19 +19,21 @@ ANSWER_SECONDS = 5.0
 READ_SECONDS = 8.0
 """How long one request may stay without a byte; the libraries' own default is 10 s, or none."""
 LEAST_PATIENCE, MOST_PATIENCE = 10.0, 120.0
-"""How long failures are put up with, in seconds: as long as the Hub has worked since it was first asked, within these."""
+"""How long failures are put up with, in seconds: for as long as the Hub had worked before, within these."""
 LEAST_BYTES = 16_384
 """Fewer bytes than these within the patience are no progress."""
 
 OFFLINE = "work offline with the tiny profile (leave COURSE_PROFILE unset)"
+"""The way out that is always open, as the end of a sentence."""
+NETWORK = f"check the network and the proxy, then run this again, or {OFFLINE}"
 
 
 class HubError(OSError):
     """The Hub did not give what was asked for; the message says why and what to do.
 
     Attributes:
-        reason: ``"gated"``, ``"missing"``, ``"token"``, ``"offline"``, ``"unreachable"``, ``"busy"``, ``"broken off"`` or
-            ``"damaged"``.
+        reason: ``"gated"``, ``"missing"``, ``"token"``, ``"offline"``, ``"unreachable"``, ``"busy"``, ``"broken off"``
+            or ``"damaged"``.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -78,15 +80,15 @@ class _Patience:
         """Seconds until it is enough, for a request that ``started`` then."""
         return self.seconds - (time.monotonic() - (self.failing_since or started))
 
-    def failed(self, started: float) -> None:
+    def failed(self, started: float, how: str = "has not answered") -> None:
         """Note a failure; raises `HubError` when it is enough."""
         self.failing_since = self.failing_since or started
         if self.left(started) <= 0:
-            self.give_up("has not answered")
+            self.give_up(how)
 
-    def give_up(self, what: str) -> None:
-        error = HubError(f"The Hub ({_endpoint()}) {what} for {self.seconds:.0f} s: check the network and the proxy, then run this "
-                         f"again, or {OFFLINE}.", "unreachable")
+    def give_up(self, how: str) -> None:
+        """Raise the last word about the Hub."""
+        error = HubError(f"The Hub ({_endpoint()}) {how} for {self.seconds:.0f} s: {NETWORK}.", "unreachable")
         self.failing_since = None
         if self.final:
             self.gave_up = error
@@ -110,8 +112,8 @@ def _patient(client):
     class Watched(http.SyncByteStream):
         """A response's body that counts what arrives. Time that the reader spends elsewhere does not count."""
 
-        def __init__(self, stream) -> None:
-            self.stream = stream
+        def __init__(self, stream, is_answer: bool) -> None:
+            self.stream, self.is_answer = stream, is_answer
 
         def __iter__(self) -> Iterator[bytes]:
             pieces, waited, got = iter(self.stream), 0.0, 0
@@ -120,7 +122,9 @@ def _patient(client):
                 try:
                     piece = next(pieces)
                 except StopIteration:
-                    return _patience.worked()
+                    if self.is_answer:
+                        _patience.worked()
+                    return
                 except transient:
                     _patience.failed(started)
                     raise
@@ -144,21 +148,23 @@ def _patient(client):
             left = max(1.0, _patience.left(started))
             limits = {"connect": min(ANSWER_SECONDS, left), "read": min(READ_SECONDS, left)}
             asked = request.extensions.get("timeout") or {}
-            request.extensions["timeout"] = asked | {name: min(asked.get(name) or most, most) for name, most in limits.items()}
+            shorter = {name: min(asked.get(name) or limit, limit) for name, limit in limits.items()}
+            request.extensions["timeout"] = {**asked, **shorter}
         try:
             response = send(request, stream=True, **kwargs)
         except transient:
             _patience.failed(started)
             raise
-        if response.status_code in (408, 429) or response.status_code >= 500:
-            _patience.failed(started)
-        response.stream = Watched(response.stream)
-        if not stream:
-            try:
+        to_be_retried = response.status_code in (408, 429) or response.status_code >= 500  # so the libraries see it
+        response.stream = Watched(response.stream, is_answer=not to_be_retried)
+        try:
+            if to_be_retried:
+                _patience.failed(started, f"has answered with error {response.status_code}")
+            if not stream:
                 response.read()
-            except BaseException:
-                response.close()
-                raise
+        except BaseException:
+            response.close()
+            raise
         return response
 
     client.send = send
@@ -166,7 +172,7 @@ def _patient(client):
 
 
 def _be_patient() -> None:
-    """From now on, `huggingface_hub` in this process uses clients that lose their patience. Doing it twice is harmless."""
+    """From now on, `huggingface_hub` in this process uses clients that lose their patience; twice is harmless."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
 
@@ -191,56 +197,59 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 _DOWN = {"ConnectError", "ConnectTimeout", "ReadTimeout", "WriteTimeout", "ReadError", "WriteError", "ProxyError"}
-"""Names of exceptions that httpx and httpx2 both have; which of the two is used depends on huggingface_hub's version."""
+"""Names of exceptions that httpx and httpx2 both have; huggingface_hub's version decides which of the two is used."""
 
 
 def explain(error: BaseException, repo_id: str, repo_type: str = "model") -> HubError | None:
     """What went wrong at the Hub and what to do, in one sentence; ``None`` where the Hub was not the matter.
 
     Args:
-        error: what the library raised. The errors that led to it are looked at too: transformers and datasets wrap them.
+        error: what the library raised. What led to it is looked at too: transformers and datasets wrap errors.
         repo_id: the repository that was asked for.
         repo_type: ``"model"`` or ``"dataset"``.
     """
+    if _patience.gave_up:
+        return _patience.gave_up
+    known = (_explain_one(cause, repo_id, repo_type) for cause in _causes(error))
+    return next(filter(None, known), None)
+
+
+def _explain_one(error: BaseException, repo_id: str, repo_type: str) -> HubError | None:
     from huggingface_hub import errors, get_token
     from safetensors import SafetensorError
 
     what = f"data set {repo_id}" if repo_type == "dataset" else f"{repo_type} {repo_id}"
     page = f"{_endpoint()}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
-    if _patience.gave_up:
-        return _patience.gave_up
-    for cause in _causes(error):
-        status = getattr(getattr(cause, "response", None), "status_code", None)
-        if isinstance(cause, HubError):
-            return cause
-        if isinstance(cause, errors.GatedRepoError):
-            then = "wait until your account is let in" if get_token() else "log in with `hf auth login`"
-            return HubError(f"The {what} is gated: open {page}, accept its licence, {then}, then run this again, or {OFFLINE}.",
-                            "gated")
-        if isinstance(cause, errors.RepositoryNotFoundError):
-            return HubError(f"There is no {what} on the Hub that you may see, and no folder of that name here: check its name, or "
-                            "log in with `hf auth login` if it is private.", "missing")
-        if isinstance(cause, errors.OfflineModeIsEnabled):
-            return HubError(f"The {what} is not whole in the cache, and HF_HUB_OFFLINE keeps the Hub out of reach: unset it and "
-                            f"restart the kernel, or {OFFLINE}.", "offline")
-        if isinstance(cause, SafetensorError) or "Consistency check failed" in str(cause):
-            return HubError(f"The weights of {repo_id} arrived damaged, and were taken out of the cache: run this again to fetch "
-                            f"them anew, and if that does not help, ask at {page} whether they are whole there.", "damaged")
-        if status == 401:
-            return HubError("The Hub does not accept the stored token: log in again with `hf auth login`, then run this again, or "
-                            f"{OFFLINE}.", "token")
-        if status == 429:
-            return HubError(f"The Hub ({_endpoint()}) wants fewer requests from this address: log in with `hf auth login`, which "
-                            f"allows more, wait a few minutes and run this again, or {OFFLINE}.", "busy")
-        if status is not None and status >= 500:
-            return HubError(f"The Hub ({_endpoint()}) is out of order (error {status}): run this again in a few minutes, or "
-                            f"{OFFLINE}.", "busy")
-        if type(cause).__name__ == "RemoteProtocolError":
-            return HubError(f"The download of {repo_id} broke off: check the network and the proxy, then run this again (whole "
-                            f"files are not fetched twice), or {OFFLINE}.", "broken off")
-        if isinstance(cause, ConnectionError | TimeoutError) or type(cause).__name__ in _DOWN:
-            return HubError(f"The Hub ({_endpoint()}) cannot be reached: check the network and the proxy, then run this again, or "
-                            f"{OFFLINE}.", "unreachable")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, HubError):
+        return error
+    if isinstance(error, errors.GatedRepoError):
+        then = "wait until your account is let in" if get_token() else "log in with `hf auth login`"
+        return HubError(f"The {what} is gated: open {page}, accept its licence, {then}, then run this again, or "
+                        f"{OFFLINE}.", "gated")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return HubError(f"There is no {what} on the Hub that you may see, and no folder of that name here: check its "
+                        "name, or log in with `hf auth login` if it is private.", "missing")
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return HubError(f"The {what} is not whole in the cache, and HF_HUB_OFFLINE keeps the Hub out of reach: unset "
+                        f"it and restart the kernel, or {OFFLINE}.", "offline")
+    if isinstance(error, SafetensorError) or "Consistency check failed" in str(error):
+        return HubError(f"The weights of {repo_id} arrived damaged, and were taken out of the cache: run this again to "
+                        f"fetch them anew, and if that does not help, ask at {page} whether they are whole.", "damaged")
+    if status == 401:
+        return HubError("The Hub does not accept the stored token: log in again with `hf auth login`, then run this "
+                        f"again, or {OFFLINE}.", "token")
+    if status == 429:
+        return HubError(f"The Hub ({_endpoint()}) wants fewer requests from this address: log in with `hf auth login`, "
+                        f"which allows more, wait a few minutes and run this again, or {OFFLINE}.", "busy")
+    if status is not None and status >= 500:
+        return HubError(f"The Hub ({_endpoint()}) is out of order (error {status}): run this again in a few minutes, "
+                        f"or {OFFLINE}.", "busy")
+    if type(error).__name__ == "RemoteProtocolError":
+        return HubError(f"The download of {repo_id} broke off: {NETWORK}; whole files are not fetched twice.",
+                        "broken off")
+    if isinstance(error, ConnectionError | TimeoutError) or type(error).__name__ in _DOWN:
+        return HubError(f"The Hub ({_endpoint()}) cannot be reached: {NETWORK}.", "unreachable")
     return None
 
 
@@ -261,8 +270,8 @@ def _ask(repo_id: str, repo_type: str) -> None:
     except EntryNotFoundError:
         return  # an answer, too
     if found.commit_hash is None:
-        raise HubError(f"What answers at {_endpoint()} is not the Hub (perhaps a log-in page of the network): open it in a "
-                       f"browser, then run this again, or {OFFLINE}.", "unreachable")
+        raise HubError(f"What answers at {_endpoint()} is not the Hub (perhaps a log-in page of the network): open it "
+                       f"in a browser, then run this again, or {OFFLINE}.", "unreachable")
 
 
 def _is_cached(repo_id: str) -> bool:
@@ -299,8 +308,8 @@ def _explained(repo_id: str, repo_type: str, from_cache: bool = False) -> Iterat
     except Exception as error:
         known = explain(error, repo_id, repo_type)
         if known is None and from_cache and isinstance(error, OSError):
-            known = HubError(f"The {repo_type} {repo_id} is not whole in the cache, and the Hub ({_endpoint()}) cannot be reached: "
-                             f"check the network and the proxy, then run this again, or {OFFLINE}.", "unreachable")
+            known = HubError(f"The {repo_type} {repo_id} is not whole in the cache, and the Hub ({_endpoint()}) cannot "
+                             f"be reached: {NETWORK}.", "unreachable")
         if known is None:
             raise
         if known.reason == "damaged":
@@ -328,18 +337,18 @@ def check_access(repo_id: str, repo_type: str = "model") -> None:
 def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
     """Load something from the Hub inside of this: it says in seconds what is wrong, and what to do.
 
-    For anything but a Hub id it does nothing. Otherwise it asks first whether the repository can be read, at the cost of
-    one small request, and turns whatever goes wrong inside into a `HubError` of one sentence. From then on, also outside
-    of this and until the kernel ends, every request to the Hub gives up once it has failed for as long as it had worked
-    before, between `LEAST_PATIENCE` and `MOST_PATIENCE` seconds. Downloads through Xet keep their own patience.
+    For anything but a Hub id it does nothing. Otherwise it asks first whether the repository can be read, at the cost
+    of one small request, and turns whatever goes wrong inside into a `HubError` of one sentence. From then on, also
+    outside of this and until the kernel ends, requests to the Hub give up once they have failed for as long as they had
+    worked before, between `LEAST_PATIENCE` and `MOST_PATIENCE` seconds. Downloads through Xet keep their own patience.
 
     Args:
         repo_id: ``"owner/name"``; a folder, ``"tiny"`` and the like pass through.
         repo_type: ``"model"`` or ``"dataset"``.
 
     Yields:
-        Keyword arguments for ``from_pretrained``: ``{"local_files_only": True}`` where the Hub cannot be reached but the
-        model is in the cache (which is said in a line), else none.
+        Keyword arguments for ``from_pretrained``: ``{"local_files_only": True}`` where the Hub cannot be reached but
+        the model is in the cache (a line says so), else none.
 
     Raises:
         HubError: see `check_access`; or the download broke off, was damaged, or came too slowly.
@@ -373,5 +382,6 @@ def fetch_adapter(repo_id: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    wanted = ["*.json", "*.jinja", "adapter_model.safetensors"]
     with hub_access(repo_id) as options:
-        return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.jinja", "adapter_model.safetensors"], **options))
+        return Path(snapshot_download(repo_id, allow_patterns=wanted, **options))

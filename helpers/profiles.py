@@ -1,11 +1,11 @@
 """The two profiles, as data. ``COURSE_PROFILE`` says which one is on; no notebook cell ever branches on it.
 
-``COURSE_TRIAL`` changes single numbers of it for a quick trial, for example to see in minutes whether the full profile
-runs on a new machine before it trains for hours::
+``COURSE_TRIAL`` changes single numbers of it for a quick trial, for example to see in minutes whether the full
+profile runs on a new machine before it trains for hours::
 
-    COURSE_PROFILE=full COURSE_TRIAL="max_steps=4 eval_steps=2 train_clips=32 eval_clips=8 test_clips=8"
+    COURSE_PROFILE=full COURSE_TRIAL="max_steps=4 eval_steps=2 train_clips=64 eval_clips=8 test_clips=8"
 
-A trial keeps its results apart (``runs/full-trial``), so its adapter is never taken for one that was trained in earnest.
+A trial keeps its results apart (``runs/full-trial``), so its adapter is never taken for one trained in earnest.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Profile:
     hub_model_id: str | None = None
     """Where the adapter is shared; ``None`` keeps it on this machine."""
     license: License | None = None
-    """What the base model's weights may be used for, and so the adapter; ``None`` where nobody else's weights are in it."""
+    """What the base model's weights, and so the adapter, may be used for; ``None``: nobody else's weights are in it."""
     least_event_f1: float = 0.0
     """What notebook 04 demands of the fine-tuned captions; 0 where nobody has measured it yet."""
     least_changed: float = 0.0
@@ -151,13 +151,14 @@ def with_changes(profile: Profile, changes: str) -> Profile:
     for change in changes.replace(",", " ").split():
         name, _, text = change.partition("=")
         if name not in kinds:
-            raise ValueError(f"COURSE_TRIAL has {change!r}, but a profile has no field {name!r} to change: write field=value with "
-                             f"fields from {', '.join(kinds)}.")
+            raise ValueError(f"COURSE_TRIAL has {change!r}, but a profile has no field {name!r} to change: write "
+                             f"field=value with fields from {', '.join(kinds)}.")
         try:
             values[name] = _parse(text, kinds[name])
         except ValueError:
-            raise ValueError(f"COURSE_TRIAL has {change!r}, but {name} takes a value such as {getattr(profile, name)!r}: write "
-                             f"{name}={getattr(profile, name)}, for example.") from None
+            now = getattr(profile, name)
+            raise ValueError(f"COURSE_TRIAL has {change!r}, but {name} takes a value such as {now!r}: write "
+                             f"{name}={now}, for example.") from None
     return dataclasses.replace(profile, name=f"{profile.name}-trial", **values) if values else profile
 
 
@@ -180,8 +181,8 @@ def get_profile(name: str | None = None) -> Profile:
     """The profile that is on, with the changes that ``COURSE_TRIAL`` makes to it.
 
     Args:
-        name: ``"tiny"`` or ``"full"``, as they are; by default the environment variable ``COURSE_PROFILE``, else ``"tiny"``,
-            and then ``COURSE_TRIAL`` counts too.
+        name: ``"tiny"`` or ``"full"``, as they are; by default the environment variable ``COURSE_PROFILE``, else
+            ``"tiny"``, and then ``COURSE_TRIAL`` counts too.
 
     Raises:
         ValueError: there is no such profile, or ``COURSE_TRIAL`` cannot be understood (see `with_changes`).

@@ -53,7 +53,7 @@ def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]
 
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder.name!r} to write a model card into: save the adapter first.")
+        raise FileNotFoundError(f"There is no folder {folder.name!r} for a model card: save the adapter first.")
     evaluations = [row for row in log_history if "eval_loss" in row]
     license = profile.license
     data = ModelCardData(
@@ -66,51 +66,64 @@ def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]
         pipeline_tag="audio-text-to-text",
         language="en",
         tags=["lora", "audio-captioning", "audio-flamingo-3"],
-        metrics=[METRIC_IDS[key] for key in METRIC_IDS if any(key in row for row in evaluations)] or None,
+        metrics=[name for key, name in METRIC_IDS.items() if any(key in row for row in evaluations)] or None,
     )
     file, unfinished = folder / "README.md", folder / "README.md.unfinished"
-    unfinished.write_text(str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(profile, evaluations)}")), encoding="utf-8")
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(profile, evaluations)}")
+    unfinished.write_text(str(card), encoding="utf-8")
     os.replace(unfinished, file)
     return file
 
 
-def _text(profile: Profile, evaluations: Sequence[dict]) -> str:
-    base = f"[{profile.model_id}](https://huggingface.co/{profile.model_id})" if is_hub_id(profile.model_id) else TINY_TITLE
-    data = (f"[{profile.dataset_id}](https://huggingface.co/datasets/{profile.dataset_id})" if is_hub_id(profile.dataset_id)
-            else "procedural sounds with captions in AudioCaps' style")
-    licence = (f"The base model's weights are {profile.license.terms}, and what is trained from them inherits that: see "
-               f"[its page]({profile.license.link}). The data has terms of its own." if profile.license else
-               "No weights of anybody else are in it: the base model and the sounds are the course's own.")
-    effective = profile.batch_size * profile.gradient_accumulation_steps
-    return f"""# LoRA adapter: audio captions with {'Audio Flamingo 3' if is_hub_id(profile.model_id) else 'a tiny Audio Flamingo 3'}
+def _link(repo_id: str, folder: str = "") -> str:
+    return f"[{repo_id}](https://huggingface.co/{folder}{repo_id})"
 
-An adapter for {base} that describes a sound in one short sentence. It was made with a course on fine-tuning; nobody has
-tested it for any use beyond that.
+
+def _text(profile: Profile, evaluations: Sequence[dict]) -> str:
+    """The card below its metadata."""
+    shared_base = is_hub_id(profile.model_id)
+    title = "Audio Flamingo 3" if shared_base else TINY_TITLE.lower()
+    base = _link(profile.model_id) if shared_base else TINY_TITLE.lower()
+    use = _USE_OF_HUB.format(base=profile.model_id) if shared_base else _USE_OF_TINY
+    data = "Procedural sounds with captions in AudioCaps' style"
+    if is_hub_id(profile.dataset_id):
+        data = _link(profile.dataset_id, "datasets/")
+    licence = "No weights of anybody else are in it: the base model and the sounds are the course's own."
+    if profile.license:
+        licence = (f"The base model's weights are {profile.license.terms}, and what is trained from them inherits "
+                   f"that: see [its page]({profile.license.link}). The data has terms of its own.")
+    clips_a_step = profile.batch_size * profile.gradient_accumulation_steps
+    versions = "\n".join(f"- {name} {version}" for name in LIBRARIES if (version := installed_version(name)))
+    return f"""# LoRA adapter for captions of sounds, on {title}
+
+An adapter for {base} that describes a sound in one short sentence. It was made with a course on fine-tuning; nobody
+has tested it for any use beyond that.
 
 ## Use
 
 ```python
-{_USE_OF_HUB.format(base=profile.model_id) if is_hub_id(profile.model_id) else _USE_OF_TINY}
+{use}
 ```
 
 Ask "Describe the audio.", and decode greedily.
 
 ## Data
 
-{data}, split `train`: the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to evaluate on.
+{data}, split `train`: the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to
+evaluate on.
 
 ## Training
 
-LoRA of rank {profile.lora_rank} (alpha {profile.lora_alpha}, dropout {profile.lora_dropout}) on the attention and feed-forward
-projections of the language model alone; {profile.max_steps:,} steps of {effective} clips, learning rate {profile.learning_rate:g};
-the loss counts the caption's tokens only.
+LoRA of rank {profile.lora_rank} (alpha {profile.lora_alpha}, dropout {profile.lora_dropout}) on the attention and
+feed-forward projections of the language model alone; {profile.max_steps:,} steps of {clips_a_step} clips, learning rate
+{profile.learning_rate:g}; the loss counts the caption's tokens only.
 
 ## Metrics
 
 {_table(evaluations)}
 
-The loss is over the {profile.eval_clips:,} clips for evaluation. Where there are captions to score, they are of a few of these
-clips, and CIDEr-D takes its document frequencies from them: compare these numbers with each other, not with published ones.
+The loss is over the {profile.eval_clips:,} clips for evaluation. Captions are scored on a few of these clips, and
+CIDEr-D takes its document frequencies from them: compare these numbers with each other, not with published ones.
 
 ## Licence
 
@@ -118,7 +131,7 @@ clips, and CIDEr-D takes its document frequencies from them: compare these numbe
 
 ## Versions
 
-{chr(10).join(f'- {name} {version}' for name in LIBRARIES if (version := installed_version(name)))}
+{versions}
 """
 
 
@@ -128,5 +141,6 @@ def _table(evaluations: Sequence[dict]) -> str:
         return "Nothing was evaluated during this training."
     first, last = evaluations[0], evaluations[-1]
     lines = [f"| | step {first.get('step', 0)} | step {last.get('step', 0)} |", "|---|---|---|"]
-    lines += [f"| {name} | {first[key]:.3f} | {last[key]:.3f} |" for key, name in MEASURES.items() if key in first and key in last]
+    lines += [f"| {name} | {first[key]:.3f} | {last[key]:.3f} |" for key, name in MEASURES.items()
+              if key in first and key in last]
     return "\n".join(lines)

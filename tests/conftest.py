@@ -37,6 +37,8 @@ import sitecustomize as no_network  # noqa: E402  (this process too; a second im
 
 no_network.block()
 
+from hub_fixtures import hub, kernel, learners_home, served_data, served_model, shards, tiny_files  # noqa: E402, F401
+
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Make the tiny data set before the first notebook: its progress bar is no part of any stored output."""

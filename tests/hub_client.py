@@ -1,7 +1,8 @@
 """The learner's side of the tests with the stand-in Hub: a process of its own, told what to run line by line.
 
-``HF_ENDPOINT`` and ``HF_HOME`` are read when the libraries are imported, so they cannot be set in pytest's own process. One
-process serves many tests: the libraries are slow to import, and a kernel in which something failed is what learners have.
+``HF_ENDPOINT`` and ``HF_HOME`` are read when the libraries are imported, so they cannot be set in pytest's own process.
+One process serves many tests: the libraries are slow to import, and a kernel in which something has failed before is
+what learners have.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOR_A_TEST = 120  # seconds; far more than any test may take
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def _serve() -> None:
         while shown is not None:
             chain += 1
             shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
-        answer = Outcome(namespace.get("result"), type(error).__name__ if error else None, str(error or ""), seconds, chain,
-                         output.getvalue())
+        answer = Outcome(namespace.get("result"), type(error).__name__ if error else None, str(error or ""), seconds,
+                         chain, output.getvalue())
         print(json.dumps(vars(answer)), file=answers, flush=True)
 
 

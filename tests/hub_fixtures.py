@@ -13,7 +13,7 @@ MODEL, DATA = "nvidia/audio-flamingo-3-hf", "OpenSound/AudioCaps"
 SHARDS, ROWS, CAPTIONS = 3, 60, {"train": 1, "validation": 5, "test": 5}
 """Shards a split, rows a shard, and captions a clip: AudioCaps' own number."""
 ROW_GROUP = 20
-"""`datasets` reads one row group ahead of the last row that is asked for; with one in a shard it would look into the next."""
+"""Rows in a row group: `take` reads one group ahead, so with a single one it would look into the next shard."""
 
 
 def audiocaps_shards() -> dict[str, bytes]:
@@ -66,27 +66,27 @@ def hub(shards, tiny_files):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
+def learners_home(tmp_path_factory) -> Path:
     """Caches, token and results of the learner in these tests."""
     return tmp_path_factory.mktemp("learner")
 
 
 @pytest.fixture(scope="module")
-def client(hub, home):
+def kernel(hub, learners_home):
     """A process with the stand-in for its Hub, an empty cache and no token."""
-    process = Client(environment(hub.endpoint, home))
+    process = Client(environment(hub.endpoint, learners_home))
     process.run("from helpers import HubError, load_captions, load_model, load_processor")
     yield process
     process.close()
 
 
 @pytest.fixture
-def model(hub, tiny_files) -> Repository:
+def served_model(hub, tiny_files) -> Repository:
     """A repository with the tiny model that no other test has touched."""
     return hub.add(f"tests/model-{len(hub.repositories)}", tiny_files)
 
 
 @pytest.fixture
-def data(hub, shards) -> Repository:
+def served_data(hub, shards) -> Repository:
     """A repository with the data set that no other test has touched."""
     return hub.add(f"tests/data-{len(hub.repositories)}", shards, "dataset")

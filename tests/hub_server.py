@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on 127.0.0.1: what the course's libraries ask of it, and faults on demand.
 
-The libraries talk to it unchanged once ``HF_ENDPOINT`` names it, which they read when they are imported. Files are served
-as plain HTTP (no Xet and no LFS endpoint: uploads arrive base64 in the commit), over range requests where asked for.
+The libraries talk to it unchanged once ``HF_ENDPOINT`` names it, which they read when they are imported. Files are
+served as plain HTTP (no Xet and no LFS endpoint: uploads arrive base64 in the commit), in ranges where asked for.
 """
 
 from __future__ import annotations
@@ -169,8 +169,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "POST" and (match := ADDRESS.fullmatch(path)):
             return self._resolve("dataset" if match["kind"] else "model", match["id"], match["revision"], match["path"])
         if path == "/api/whoami-v2":
-            return self._json({"name": USER, "type": "user", "orgs": [], "auth": {"type": "access_token", "accessToken": {
-                "displayName": "tests", "role": "write"}}}) if self.authorized else self._error(401, None, "Invalid credentials")
+            if not self.authorized:
+                return self._error(401, None, "Invalid credentials in Authorization header")
+            token = {"displayName": "tests", "role": "write"}
+            return self._json({"name": USER, "type": "user", "orgs": [],
+                               "auth": {"type": "access_token", "accessToken": token}})
         if self.command == "POST" and path == "/api/validate-yaml":
             return self._json({"errors": [], "warnings": []})
         if self.command == "POST" and path == "/api/repos/create":
@@ -188,8 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         if self.command == "POST":
             if verb == "paths-info":
-                return self._json([item for path in parse_qs(self.body.decode())["paths"]
-                                   for item in _listing(repository, path, with_folder=True)])
+                paths = parse_qs(self.body.decode())["paths"]
+                return self._json([item for path in paths for item in _listing(repository, path)])
             if not self.authorized:
                 return self._error(401, None, "Invalid username or password.")
             if verb == "preupload":
@@ -213,8 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None:
             return self._error(401 if not self.authorized else 404, "RepoNotFound", "Repository not found")
         if repository.gated and not self.authorized:
-            return self._error(401, "GatedRepo", f"Access to {type} {repository_id} is restricted. You must have access to it "
-                                                 "and be authenticated to access it. Please log in.", repository)
+            return self._error(401, "GatedRepo", f"Access to {type} {repository_id} is restricted. Please log in.",
+                               repository)
         if revision not in ("main", repository.sha):
             return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         if path not in repository.files:
@@ -258,11 +261,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.authorized:
             return self._error(401, None, "Invalid username or password.")
         repository_id = f"{wanted.get('organization') or USER}/{wanted['name']}"
-        key = wanted.get("type") or "model", repository_id
+        key, url = (wanted.get("type") or "model", repository_id), f"{self.hub.endpoint}/{repository_id}"
         if key in self.hub.repositories:
-            return self._json({"error": "You already created this repo", "url": f"{self.hub.endpoint}/{repository_id}"}, 409)
+            return self._json({"error": "You already created this repo", "url": url}, 409)
         self.hub.add(repository_id, {}, key[0])
-        self._json({"url": f"{self.hub.endpoint}/{repository_id}", "name": repository_id, "id": repository_id})
+        self._json({"url": url, "name": repository_id, "id": repository_id})
 
     def _commit(self, repository: Repository) -> None:
         for line in map(json.loads, self.body.splitlines()):
@@ -274,14 +277,15 @@ class _Handler(BaseHTTPRequestHandler):
             elif line["key"] != "header":
                 return self._error(400, None, f"This stand-in knows no {line['key']}")
         repository.commits += 1
-        self._json({"commitUrl": f"{self.hub.endpoint}/{repository.id}/commit/{repository.sha}", "commitOid": repository.sha,
-                    "hookOutput": "", "success": True})
+        url = f"{self.hub.endpoint}/{repository.id}/commit/{repository.sha}"
+        self._json({"commitUrl": url, "commitOid": repository.sha, "hookOutput": "", "success": True})
 
     # ------------------------------------------------------------------------------------------------------ responses
     def _json(self, content: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}.items():
+        sizes = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        for name, value in {**sizes, **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -303,9 +307,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _info(repository: Repository) -> dict:
-    return {"_id": "0", "id": repository.id, f"{repository.type}Id": repository.id, "sha": repository.sha, "private": False,
-            "gated": "manual" if repository.gated else False, "disabled": False, "tags": [], "downloads": 0, "likes": 0,
-            "lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z",
+    return {"_id": "0", "id": repository.id, f"{repository.type}Id": repository.id, "sha": repository.sha, "tags": [],
+            "private": False, "gated": "manual" if repository.gated else False, "disabled": False, "downloads": 0,
+            "lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z", "likes": 0,
             "siblings": [{"rfilename": path} for path in repository.files]}
 
 
@@ -328,9 +332,10 @@ def _tree(repository: Repository, folder: str, recursive: bool) -> list[dict]:
     return list(entries.values())
 
 
-def _listing(repository: Repository, path: str, with_folder: bool) -> list[dict]:
+def _listing(repository: Repository, path: str) -> list[dict]:
+    """What ``path`` is: a file, a folder, or nothing."""
     if path in repository.files:
         return [_entry(repository, path)]
-    if with_folder and any(file.startswith(f"{path}/") for file in repository.files):
+    if any(file.startswith(f"{path}/") for file in repository.files):
         return [{"type": "directory", "path": path, "size": 0, "oid": "0" * 40}]
     return []
