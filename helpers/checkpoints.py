@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import torch.distributed
@@ -69,17 +70,22 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 
 
 class CheckpointMarker(TrainerCallback):
-    """Marks each checkpoint as whole once every process has written its part of it."""
+    """Marks each checkpoint as whole once every process has written its part of it.
+
+    Checkpoints that are ahead of where a run begins are of another run, or of a part of this one that is about to be
+    repeated. They are put aside as ``abandoned-`` and their step: written over in place, they would be a mixture under
+    an old mark, and ``Trainer`` counts them when it deletes what is beyond ``save_total_limit``.
+    """
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Called by the ``Trainer`` before the first step."""
         if not state.is_world_process_zero:
             return
-        # Later checkpoints are of another run, or of the part of this one that is about to be repeated: while such a
-        # folder is written over, its old mark would vouch for a mixture.
         for step, checkpoint in checkpoints(Path(args.output_dir)):
             if step > state.global_step:
-                (checkpoint / MARKER).unlink(missing_ok=True)
+                aside = checkpoint.with_name(f"abandoned-{step}")
+                shutil.rmtree(aside, ignore_errors=True)
+                checkpoint.rename(aside)
 
     def on_save(self, args, state, control, **kwargs) -> None:
         """Called by the ``Trainer`` after it has written a checkpoint."""

@@ -1,0 +1,250 @@
+"""Stop and resume: the same order, the same losses, the same adapter; and no half-written checkpoint is ever loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from helpers import CaptionError, CheckpointError, get_profile, last_whole_checkpoint, load_captions, load_model
+from helpers.checkpoints import MARKER, is_whole
+from helpers.streaming import SEEN, ClipStream, SkipSeen
+from helpers.training import make_trainer, save_adapter
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Three clips a pass and four a step: steps, accumulation and checkpoints all fall into the middle of passes. Evaluation
+# comes between training steps, from the same files. Dropout is on, so the random state matters.
+SHORT = dataclasses.replace(get_profile("tiny"), max_steps=5, train_clips=3, eval_clips=2, batch_size=2, warmup_steps=2,
+                            gradient_accumulation_steps=2, eval_steps=3, save_steps=2, logging_steps=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums are the same bit for bit for one number of threads alone, and the killed run below has one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Interrupt(TrainerCallback):
+    """What Ctrl-C does, at a chosen place."""
+
+    def __init__(self, step: int, event: str):
+        self.step = step
+        setattr(self, event, self.raise_at)
+
+    def raise_at(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def run(processor, output: Path, *, resume: bool = False, callbacks=(), **overrides):
+    trainer = make_trainer(SHORT, load_model(quiet=True), processor, output, callbacks=list(callbacks), save_only_model=False,
+                           disable_tqdm=True, **overrides)
+    checkpoint = last_whole_checkpoint(output) if resume else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer
+
+
+def history(trainer) -> list[tuple]:
+    return [(row["step"], row.get("loss"), row.get("eval_loss")) for row in trainer.state.log_history
+            if "loss" in row or "eval_loss" in row]
+
+
+def adapter_bytes(trainer, processor, folder: Path) -> bytes:
+    return (save_adapter(trainer, processor, folder) / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(processor, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    trainer = run(processor, folder / "checkpoints")
+    return history(trainer), adapter_bytes(trainer, processor, folder / "adapter")
+
+
+def test_the_same_seed_gives_the_same_adapter_bit_for_bit(processor, uninterrupted, tmp_path):
+    torch.rand(7)  # whatever was drawn before must not matter
+    trainer = run(processor, tmp_path / "checkpoints")
+    assert (history(trainer), adapter_bytes(trainer, processor, tmp_path / "adapter")) == uninterrupted
+    other = run(processor, tmp_path / "other", seed=1, save_strategy="no")
+    assert history(other)[-1] != uninterrupted[0][-1]
+
+
+# (steps done, event, loader workers of the second part)
+@pytest.mark.parametrize("step, event, workers", [(1, "on_step_end", 0), (3, "on_substep_end", 0), (4, "on_save", 2)],
+                         ids=["before the first save", "inside a step, after a save", "during the second save, then with workers"])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(processor, uninterrupted, tmp_path, step, event, workers):
+    with pytest.raises(KeyboardInterrupt):
+        run(processor, tmp_path / "checkpoints", callbacks=[Interrupt(step, event)])
+    last = last_whole_checkpoint(tmp_path / "checkpoints")
+    # At step 4 the files are written, but the interrupt comes before the mark: the save counts as broken.
+    assert (last and last.name) == {1: None, 3: "checkpoint-2", 4: "checkpoint-2"}[step]
+    trainer = run(processor, tmp_path / "checkpoints", resume=True, dataloader_num_workers=workers)
+    assert (history(trainer), adapter_bytes(trainer, processor, tmp_path / "adapter")) == uninterrupted
+
+
+KILLED = """
+import dataclasses, os, signal, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, "tests")
+from test_resume import SHORT, run
+from helpers import load_processor
+
+whole_save = torch.save
+def half_save(what, file, **kwargs):
+    whole_save(what, file, **kwargs)
+    if "checkpoint-4" in str(file) and "optimizer" in str(file):
+        os.truncate(file, os.path.getsize(file) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.save = half_save
+run(load_processor(), Path(sys.argv[1]))
+"""
+
+
+def test_a_save_that_was_killed_is_never_loaded(processor, uninterrupted, tmp_path):
+    output = tmp_path / "checkpoints"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(output)], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert Path(get_last_checkpoint(output)).name == "checkpoint-4", "what the Trainer would take on trust"
+    assert (output / "checkpoint-4" / "optimizer.pt").is_file() and not is_whole(output / "checkpoint-4")
+    assert last_whole_checkpoint(output).name == "checkpoint-2"
+    trainer = run(processor, output, resume=True)
+    assert (history(trainer), adapter_bytes(trainer, processor, tmp_path / "adapter")) == uninterrupted
+    assert is_whole(output / "checkpoint-4") and is_whole(output / "checkpoint-5")
+
+
+def test_a_list_of_clips_is_resumed_exactly_too(processor, test_clips, tmp_path):
+    """Here the order is the Trainer's own: shuffled, and skipped by index."""
+    whole = run(processor, tmp_path / "run", train=test_clips[:6])
+    with pytest.raises(KeyboardInterrupt):
+        run(processor, tmp_path / "run", train=test_clips[:6], callbacks=[Interrupt(2, "on_step_begin")])
+    resumed = run(processor, tmp_path / "run", train=test_clips[:6], resume=True)
+    assert resumed.state.log_history[0]["step"] == 1 and history(resumed) == history(whole)
+
+
+# ----------------------------------------------------------------------------------------------------- checkpoints
+def write_checkpoint(folder: Path, step: int, names=("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")):
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True)
+    for name in names:
+        (checkpoint / name).write_bytes(b"12345678")
+    (checkpoint / MARKER).write_text(json.dumps(dict.fromkeys(names, 8)))
+    return checkpoint
+
+
+def test_broken_checkpoints_are_passed_over(tmp_path):
+    assert last_whole_checkpoint(tmp_path / "nowhere") is None
+    paths = [write_checkpoint(tmp_path, step) for step in (8, 9, 10, 11, 12)]
+    (tmp_path / "checkpoint-best").mkdir()
+    assert last_whole_checkpoint(tmp_path) == paths[4]
+    os.truncate(paths[4] / "optimizer.pt", 7)
+    (paths[3] / "scheduler.pt").unlink()
+    (paths[2] / MARKER).unlink()
+    (paths[1] / MARKER).write_text('{"optimizer.pt": ')
+    assert last_whole_checkpoint(tmp_path) == paths[0]
+
+
+def test_weights_alone_cannot_be_resumed(tmp_path):
+    write_checkpoint(tmp_path, 3, ("adapter_model.safetensors",))
+    with pytest.raises(CheckpointError, match="checkpoint-3 .* no optimizer state.*save_only_model=False"):
+        last_whole_checkpoint(tmp_path)
+
+
+def test_a_new_run_puts_an_old_ones_checkpoints_aside(processor, tmp_path):
+    """Left in place, the old ones would be taken for this run's, or would make the Trainer delete the new ones."""
+    write_checkpoint(tmp_path, 1)
+    (write_checkpoint(tmp_path, 4).rename(tmp_path / "abandoned-4") / "of the run before that").touch()
+    write_checkpoint(tmp_path, 4)
+    with pytest.raises(KeyboardInterrupt):
+        run(processor, tmp_path, callbacks=[Interrupt(0, "on_step_begin")])
+    assert last_whole_checkpoint(tmp_path) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["abandoned-1", "abandoned-4"]
+    assert sorted(path.name for path in (tmp_path / "abandoned-4").iterdir())[0] == "adapter_model.safetensors"
+    assert not (tmp_path / "abandoned-4" / "of the run before that").exists()
+
+
+# ----------------------------------------------------------------------------------------------------------- order
+def numbers(length: int = 7, shards: int = 3):
+    return Dataset.from_dict({"n": list(range(length))}).to_iterable_dataset(num_shards=shards)
+
+
+def batches(stream: ClipStream, size: int, count: int, workers: int = 0) -> list:
+    loader = DataLoader(stream, batch_size=size, num_workers=workers,
+                        collate_fn=SkipSeen(lambda rows: {"n": [row["n"] for row in rows]}))
+    return [batch for batch, _ in zip(loader, range(count))]
+
+
+EXPECTED = [{"n": [(4 * batch + clip) % 7 for clip in range(4)]} for batch in range(9)]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_the_order_does_not_depend_on_loader_workers(workers):
+    assert batches(ClipStream(numbers(), 4, endless=True), 4, 9, workers) == EXPECTED
+
+
+@pytest.mark.parametrize("done", range(5))
+@pytest.mark.parametrize("with_state", [True, False])
+def test_a_stream_goes_on_from_any_batch(done, with_state):
+    first = ClipStream(numbers(), 4, endless=True)
+    loader = iter(DataLoader(first, batch_size=4, collate_fn=list))
+    for _ in range(done + 2):  # a loader reads ahead of the step that is done
+        next(loader)
+    position = json.loads(json.dumps(first.position(4 * done)))
+    assert ("state" in position) == (done > 0)
+    if not with_state:
+        position = {"clips": 4 * done}
+    second = ClipStream(numbers(), 4, endless=True)
+    second.resume(done, position)
+    assert batches(second, 4, 9) == [{}] * done + EXPECTED[done:]
+
+
+def test_processes_share_each_batch_out():
+    from accelerate.data_loader import IterableDatasetShard
+
+    shards = [IterableDatasetShard(ClipStream(numbers(), 4, endless=True), batch_size=2, num_processes=2, process_index=rank)
+              for rank in range(2)]
+    for expected, left, right in zip(EXPECTED, *(DataLoader(shard, batch_size=2, collate_fn=list) for shard in shards)):
+        assert [row["n"] for row in left + right] == expected["n"]
+
+
+def test_reading_a_sibling_stream_in_between_does_not_move_the_position():
+    """Streams made of one another share the dictionary of their state."""
+    stream = load_captions("tiny", "train")
+    train = ClipStream(stream.take(400), 10, endless=True)
+    iterator = iter(train)
+    first = [next(iterator)["audiocap_id"] for _ in range(250)]
+    list(stream.skip(1190).take(2))
+    first += [next(iterator)["audiocap_id"] for _ in range(70)]
+    resumed = ClipStream(stream.take(400), 10, endless=True)
+    resumed.resume(0, train.position(310))
+    following = iter(resumed)
+    assert [next(following)["audiocap_id"] for _ in range(10)] == first[310:]
+
+
+def test_nothing_is_decoded_before_it_is_collated(monkeypatch):
+    from helpers import data
+
+    monkeypatch.setattr(data, "load_audio", lambda *_: pytest.fail("decoded"))
+    stream = ClipStream(load_captions("tiny", "train").take(8), 4)
+    stream.resume(1, {"clips": 4})
+    assert [clip if clip == SEEN else set(clip["audio"]) for clip in stream] == [SEEN] * 4 + [{"bytes", "path"}] * 4
+
+
+def test_an_empty_stream_says_so():
+    with pytest.raises(CaptionError, match="no clips"):
+        next(iter(ClipStream(numbers().take(0), 4, endless=True)))
