@@ -174,13 +174,38 @@ def test_weights_that_are_cut_short_in_the_repository(kernel, served_model, tiny
     assert_works(kernel, model_of(served_model))
 
 
-def test_a_server_out_of_order(kernel, hub, served_model):
-    hub.status = 503
+@pytest.mark.parametrize("status, words", [(503, ("error 503", "in a few minutes")),
+                                           (429, ("fewer requests", "hf auth login"))])
+def test_a_server_out_of_order(kernel, hub, served_model, status, words):
+    hub.status = status
     try:
-        assert_told(kernel.run(processor_of(served_model)), "error 503", "in a few minutes", "tiny profile")
+        assert_told(kernel.run(processor_of(served_model)), *words, "tiny profile")
     finally:
         hub.status = None
     assert_works(kernel, processor_of(served_model))
+
+
+def test_patience_is_earned(monkeypatch):
+    """What worked for an hour is given two minutes to recover, what never worked ten seconds."""
+    from helpers import hub
+
+    now = [1000.0]
+    monkeypatch.setattr(hub.time, "monotonic", lambda: now[0])
+    patience = hub._Patience()
+    patience.begin()
+    now[0] += hub.LEAST_PATIENCE + 1
+    with pytest.raises(hub.HubError, match="has not answered for 10 s"):
+        patience.failed(started=1000.0)
+    patience.begin()
+    patience.worked()
+    now[0] += 3600
+    patience.worked()
+    failing_from = now[0]
+    now[0] += hub.MOST_PATIENCE - 1
+    patience.failed(failing_from)  # not yet
+    now[0] += 2
+    with pytest.raises(hub.HubError, match="has not answered for 120 s"):
+        patience.failed(failing_from)
 
 
 def test_a_wrong_split(kernel, served_data):
