@@ -66,6 +66,7 @@ def load_model(
                                attention=attention, device_map=device_map)
     with _progress_bars(shown=not local):
         model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware)
+    spare_audio_tower(model)
     if is_quantized(model):
         check_quantized(model)
         _keep_packing(model)
@@ -107,6 +108,21 @@ def _progress_bars(shown: bool):
     finally:
         if were_on:
             logging.enable_progress_bar()
+
+
+def spare_audio_tower(model: AudioFlamingo3ForConditionalGeneration) -> None:
+    """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
+
+    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask for
+    a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower then
+    keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains nothing. With
+    no input layer to name, it is passed over; the token embeddings are enough.
+    """
+    model.model.audio_tower.get_input_embeddings = _no_input_layer
+
+
+def _no_input_layer() -> None:
+    return None
 
 
 def is_quantized(model: torch.nn.Module) -> bool:
