@@ -177,9 +177,8 @@ def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> di
     switches on, because its smallest numbers are too large for many gradients; the scaler in turn refuses gradients in
     float16, which is why adapters stay in float32 (peft sees to it: ``autocast_adapter_dtype``).
 
-    Checkpointing without reentrance reaches the adapters even though the first layer's input asks for no gradient. The
-    reentrant kind would need ``enable_input_require_grads``, which makes the audio tower's input ask for one too, and so
-    keeps and runs a backward pass through the whole frozen tower.
+    Checkpointing is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters, and it
+    is the one that several processes can train with.
 
     AdamW stays the optimizer in 4 bits: over AF3's adapters its state is 0.3 GB, which paging would not make room worth
     having.

@@ -65,7 +65,8 @@ class MemoryEstimate:
     activations: int
     """What the language model keeps for the backward pass, or, when it generates, its key-value cache."""
     working: int
-    """What one layer of the language model needs on top while it computes, forward or backward."""
+    """What one layer of the language model needs on top while it computes; with checkpointing, all that it keeps too, for
+    it is computed again just before its backward pass."""
     logits: int
     """Scores over the vocabulary, and what the loss makes of them."""
 
@@ -190,12 +191,13 @@ def estimate_memory(
         return MemoryEstimate(weights, adapters, 0, 0, step.encoder(), step.cache(new_tokens), step.generate(), step.scores())
     layer = step.kept_by_layer(rank, dropout, device)
     layers = shapes.config.text_config.num_hidden_layers
-    kept = (layers * step.layer_input() + layer if checkpointing else layers * layer) + step.kept_once()
+    kept = layers * (step.layer_input() if checkpointing else layer) + step.kept_once()
     if size < 4:
         kept += adapters // 2  # autocast makes a 16-bit copy of each adapter matrix and keeps it for the step
     return MemoryEstimate(
         weights=weights, adapters=adapters, gradients=adapters, optimizer=2 * adapters + 4 * 2 * len(shapes.adapted),
-        encoder=step.encoder(), activations=kept, working=step.backward(), logits=step.loss(answer_tokens if trim_logits else None),
+        encoder=step.encoder(), activations=kept,
+        working=step.backward() + (layer if checkpointing else 0), logits=step.loss(answer_tokens if trim_logits else None),
     )
 
 
@@ -295,10 +297,10 @@ class _Step:
         return 2 * text.num_hidden_layers * text.num_key_value_heads * self.head * positions * self.size
 
     def generate(self) -> int:
-        """A layer over the whole prompt: the stream and its norm, gate, activated gate and "up", and the adapter's input in
-        float32; the mask as booleans and as numbers."""
-        return (self.n * (self.size * (2 * self.h + 3 * self.i) + (4 * self.i if self.size < 4 else 0))
-                + self.mask * (1 + self.size) + self.unpacked)
+        """A layer over the whole prompt, at the sum of an unmerged adapter and the "up" matrix beside it: the stream, its
+        norm and what came before them; the activated gate and the matrix's own result; the adapter's, and the sum, in
+        float32. The mask is there as booleans and as numbers."""
+        return self.n * (self.size * (3 * self.h + 2 * self.i) + 8 * self.i) + self.mask * (1 + self.size) + self.unpacked
 
     def scores(self) -> int:
         """Of the next token alone, in the model's dtype and in float32."""

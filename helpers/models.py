@@ -72,6 +72,7 @@ def load_model(
         hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
                                    attention=attention, device_map=device_map)
         model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware, **options)
+    spare_audio_tower(model)
     if is_quantized(model):
         check_quantized(model)
         _keep_packing(model)
@@ -112,6 +113,21 @@ def _progress_bars(shown: bool):
     finally:
         if were_on:
             logging.enable_progress_bar()
+
+
+def spare_audio_tower(model: AudioFlamingo3ForConditionalGeneration) -> None:
+    """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
+
+    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask for
+    a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower then
+    keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains nothing. With
+    no input layer to name, it is passed over; the token embeddings are enough.
+    """
+    model.model.audio_tower.get_input_embeddings = _no_input_layer
+
+
+def _no_input_layer() -> None:
+    return None
 
 
 def is_quantized(model: torch.nn.Module) -> bool:
