@@ -25,7 +25,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
                         help=f"measure these parts ({', '.join(PARTS)}); keep the other parts' figures of this machine")
-    parser.add_argument("--quick", action="store_true", help="a few minutes, to see that it works; the figures say little")
+    parser.add_argument("--quick", action="store_true", help="a few minutes, to see that it works; no figures to quote")
     parser.add_argument("--threads", type=int, help="PyTorch threads (default: its own choice)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON file of the figures")
     parser.add_argument("--readme", action="store_true", help="measure nothing: print the file's table as Markdown")
@@ -45,7 +45,7 @@ def load_results(file: Path) -> dict:
 
 
 def starting_point(file: Path, machine: dict, quick: bool, only: list[str] | None) -> dict:
-    """Results to add to: earlier ones, if only some parts are measured again on the same machine and in the same way."""
+    """Results to add to: earlier ones, if only some parts are measured again, on the same machine in the same way."""
     fresh = {"machine": machine, "quick": quick, "parts": {}}
     if not only or not file.is_file():
         return fresh
