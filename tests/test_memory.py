@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 import torch
 from peft import get_peft_model
 from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration
 
-from helpers import estimate_memory, get_profile, load_model, memory_table
+from helpers import estimate_memory, get_profile, load_model, memory_table, model_bytes, peak_memory
 from helpers.architecture import count_audio_tokens, count_windows
 from helpers.memory import GPU_MEMORY
 from helpers.models import spare_audio_tower
@@ -18,21 +16,11 @@ from helpers.training import lora_config
 TINY = get_profile("tiny")
 
 
-def bytes_in_memory(model) -> int:
-    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their codes."""
-    tensors = [*model.parameters(), *model.buffers()]
-    for parameter in model.parameters():
-        state = getattr(parameter, "quant_state", None)
-        if state is not None:
-            tensors += [state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
-    return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
-
-
 @pytest.mark.parametrize("dtype, quantize", [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True),
                                              (torch.bfloat16, True)])
 def test_weights_are_exact_to_the_byte(dtype, quantize):
     model = load_model(dtype=dtype, quantize=quantize, quiet=True)
-    assert estimate_memory(TINY, dtype=dtype, quantize=quantize).weights == bytes_in_memory(model)
+    assert estimate_memory(TINY, dtype=dtype, quantize=quantize).weights == model_bytes(model)
 
 
 @pytest.mark.parametrize("dtype, quantize", [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True)])
@@ -78,23 +66,6 @@ def _batch(config, clips: int, seconds: int, prompt: int, answer: int | None, ke
         batch["labels"] = ids[:, -kept:] if kept else ids
         batch |= {"logits_to_keep": kept} if kept else {}
     return batch
-
-
-def peak_of(function) -> int:
-    """Most bytes that PyTorch's CPU allocator held at once while ``function`` ran, above what it held before.
-
-    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors inside
-    an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does not count.
-    """
-    gc.collect()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        highest = max(highest, held)
-    return highest
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +126,7 @@ def _check_step(model, dtype, clips, seconds, checkpointing, kept):
             parameter.grad = torch.zeros_like(parameter)
     estimate = estimate_memory(config, dtype=dtype, batch_size=clips, clip_seconds=seconds, checkpointing=checkpointing, device="cpu",
                                trim_logits=kept is not None, prompt_tokens=40 + 24 - (kept or 24), answer_tokens=kept or 24)
-    assert estimate.step == pytest.approx(peak_of(step), rel=0.25)
+    assert estimate.step == pytest.approx(peak_memory(step), rel=0.25)
 
 
 @pytest.mark.parametrize("clips, seconds", [(1, 4), (3, 8)])
@@ -169,7 +140,7 @@ def test_the_peak_of_captioning(adapted, clips, seconds):
 
     estimate = estimate_memory(model.config, dtype=torch.float32, training=False, batch_size=clips, clip_seconds=seconds,
                                prompt_tokens=40, new_tokens=4, device="cpu")
-    assert estimate.step == pytest.approx(peak_of(generate), rel=0.25)
+    assert estimate.step == pytest.approx(peak_memory(generate), rel=0.25)
 
 
 def test_checkpointing_trimming_and_quantizing_each_save_what_they_are_for():
@@ -183,7 +154,7 @@ def test_checkpointing_trimming_and_quantizing_each_save_what_they_are_for():
 
 def test_nothing_is_downloaded_and_no_weight_is_made():
     # Sixteen gigabytes of weights would take more than this on any machine that runs the tests.
-    assert peak_of(lambda: estimate_memory(checkpointing=True)) < 50e6
+    assert peak_memory(lambda: estimate_memory(checkpointing=True)) < 50e6
 
 
 def test_the_table_over_gpus():
