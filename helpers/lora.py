@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ class LoraReport:
         return "\n".join(lines)
 
 
+def full_shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
+    """Shape of a matrix as it is multiplied; in 4 bits it lies in memory as one column, two numbers a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return tuple(parameter.shape if state is None else state.shape)
+
+
 def lora_report(model: torch.nn.Module) -> LoraReport:
     """Count parameters, trainable parameters and adapted modules by part of an AF3, with or without an adapter."""
     parameters, trainable = dict.fromkeys(PARTS.values(), 0), dict.fromkeys(PARTS.values(), 0)
@@ -58,7 +65,7 @@ def lora_report(model: torch.nn.Module) -> LoraReport:
         if part is None:
             continue
         if "lora_" not in name:
-            parameters[part] += parameter.numel()
+            parameters[part] += math.prod(full_shape(parameter))
         elif "lora_A" in name:
             adapters[part][re.search(r"(\w+)\.lora_A", name).group(1)] += 1
         if parameter.requires_grad:
@@ -101,7 +108,7 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
     if not _same_base(base, model.name_or_path):
         raise AdapterError(f"The adapter in {name!r} was trained on {base}, not on {model.name_or_path}: load its "
                            "own base model, or train a new adapter on this one.")
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    shapes = {name: full_shape(parameter) for name, parameter in model.named_parameters()}
     try:
         with safe_open(weights_file, "pt") as file:
             for key in file.keys():

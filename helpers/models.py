@@ -148,6 +148,9 @@ def check_quantized(model: torch.nn.Module) -> None:
     A list of modules to skip that matches nothing is no error to transformers: it quantizes the audio tower too, and
     the model merely hears worse.
 
+    Args:
+        model: as it was loaded, without an adapter.
+
     Raises:
         RuntimeError: others are, or some are not.
     """
