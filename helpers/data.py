@@ -310,7 +310,7 @@ def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dic
         of one or more texts.
     """
     if isinstance(rows, IterableDataset):
-        rows = rows.cast_column("audio", Audio(decode=False))
+        rows = rows.cast_column("audio", SoundFileAudio(decode=False))
     found: dict = {}
     for number, row in enumerate(rows):
         key = (row["youtube_id"], row.get("start_time")) if row.get("youtube_id") else number

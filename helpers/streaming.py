@@ -20,7 +20,7 @@ from torch.utils.data import get_worker_info
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from helpers.data import CaptionError
+from helpers.data import CaptionError, SoundFileAudio
 
 SEEN = "seen before the run was resumed"
 """Stands for a clip of a step that is already done: nothing is read or decoded for it."""
@@ -49,7 +49,7 @@ class ClipStream(torch.utils.data.IterableDataset):
         # Streams made of one another share their state's dictionaries; a copy is out of the others' reach.
         self.clips = copy.deepcopy(clips)
         if isinstance((self.clips.features or {}).get("audio"), Audio):
-            self.clips = self.clips.cast_column("audio", Audio(decode=False))
+            self.clips = self.clips.cast_column("audio", SoundFileAudio(decode=False))
         self.clips_per_batch = clips_per_batch
         self.endless = endless
         self._batches_seen = 0

@@ -60,8 +60,8 @@ def read_options(arguments: list[str] | None = None) -> tuple[argparse.Namespace
         parser.error(f"--output {options.output.name} is a file: name a folder.")
     begun = checkpoints(options.output / "checkpoints")
     if begun and not options.resume and int(os.environ.get("RANK", 0)) == 0:
-        parser.error(f"{options.output.name!r} holds checkpoints of an earlier run (the last of step {begun[0][0]}): go on "
-                     "from there with --resume, or choose another folder with --output.")
+        parser.error(f"{options.output.name!r} holds checkpoints of an earlier run: go on from its last whole one with "
+                     "--resume, or choose another folder with --output.")
     if options.push is not None:
         from huggingface_hub import get_token
 
@@ -114,7 +114,8 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
         processes = trainer.args.world_size
         clips = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * processes
         print(f"{profile.max_steps} steps of {clips} clips in {processes} process{'es' if processes > 1 else ''}, "
-              + (f"from {checkpoint.name} on." if checkpoint else "from the beginning."))
+              + (f"from {checkpoint.name} on." if checkpoint else
+                 "from the beginning: there is no whole checkpoint." if options.resume else "from the beginning."))
     if checkpoint and int(checkpoint.name.rpartition("-")[2]) >= profile.max_steps:
         # Nothing is left to train; `Trainer` would take one step more. Weights that are sharded have no such file.
         if not (checkpoint / "adapter_model.safetensors").is_file():

@@ -80,3 +80,14 @@ def test_clips() -> list[dict]:
     from helpers import load_captions
 
     return list(load_captions("tiny", "test").take(24))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """PyTorch with one thread, as processes that share a machine have it: sums come out the same to the last bit."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers import AudioError, CaptionError, as_samples, data, load_audio, load_captions, validate_audio
+from helpers import AudioError, CaptionError, as_samples, data, group_references, load_audio, load_captions, validate_audio
 
 
 def tone(rate: int, seconds: float = 0.5, pitch: float = 440.0) -> np.ndarray:
@@ -208,3 +208,11 @@ def test_a_broken_recording_is_named_when_its_turn_comes(recordings):
     (recordings / "low.wav").write_text("not a sound")
     with pytest.raises(AudioError, match="low.wav cannot be decoded"):
         list(load_captions(recordings))
+
+
+def test_references_of_a_folder_need_no_torchcodec(tmp_path):
+    """A folder's stream holds paths; `datasets`' own feature would want to encode them with torchcodec."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(8_000, dtype=np.float32), 16_000)
+    (tmp_path / "metadata.csv").write_text("file_name,caption\na.wav,Silence\n")
+    (clip,) = group_references(load_captions(tmp_path))
+    assert clip["references"] == ["Silence"] and clip["audio"]["array"].shape == (8_000,)

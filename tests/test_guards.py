@@ -15,6 +15,8 @@ from helpers import AudioFlamingo3DataCollator, CaptionError, TrainingError, Tra
 from helpers.collator import IGNORED
 from helpers.training import make_trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHORT = dataclasses.replace(get_profile("tiny"), max_steps=3, batch_size=2, warmup_steps=0)
 
 

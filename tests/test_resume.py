@@ -30,13 +30,7 @@ SHORT = dataclasses.replace(get_profile("tiny"), max_steps=5, train_clips=3, eva
                             gradient_accumulation_steps=2, eval_steps=3, save_steps=2, logging_steps=1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums are the same bit for bit for one number of threads alone, and the killed run below has one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Interrupt(TrainerCallback):
@@ -69,7 +63,7 @@ def adapter_bytes(trainer, processor, folder: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(processor, tmp_path_factory):
+def uninterrupted(one_thread, processor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     trainer = run(processor, folder / "checkpoints")
     return history(trainer), adapter_bytes(trainer, processor, folder / "adapter")
