@@ -124,7 +124,7 @@ def make_trainer(
             train, held_out = load_splits(profile)
         evaluation = held_out if evaluation is None else evaluation
     if evaluation is None and "eval_strategy" not in overrides:
-        arguments.eval_strategy = IntervalStrategy.NO
+        arguments.eval_strategy, arguments.do_eval = IntervalStrategy.NO, False
     callbacks = [*(callbacks or []), TrainingGuard(), CheckpointMarker()]
     collator = AudioFlamingo3DataCollator(processor)
     if isinstance(train, IterableDataset):
