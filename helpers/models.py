@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def load_model(
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
     hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
                                attention=attention, device_map=device_map)
+    if stored_in_4_bit:
+        hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
     with _progress_bars(shown=not local):
         model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware)
     spare_audio_tower(model)
