@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from contextlib import contextmanager
@@ -71,6 +72,8 @@ def load_model(
     with hub_access(model_id) as options, _progress_bars(shown=not local):
         hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
                                    attention=attention, device_map=device_map)
+        if stored_in_4_bit:
+            hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
         model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware, **options)
     spare_audio_tower(model)
     if is_quantized(model):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from helpers import checks, get_profile
+from helpers import checks, estimate_memory, get_profile
 from helpers.checks import Diagnosis, Finding, check_setup
 
 TINY, FULL = get_profile("tiny"), get_profile("full")
@@ -59,11 +59,56 @@ def test_the_full_profile_without_a_gpu(monkeypatch):
     assert checks.check_device(TINY).fix is None
 
 
-def test_a_small_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (6 * checks.GB, 8 * checks.GB))
-    assert "needs about 13.0 GB" in checks.check_memory(FULL).fix
-    assert checks.check_memory(TINY).fix is None
+@pytest.fixture
+def gpu(monkeypatch):
+    """Pretend to have GPUs with so many free gigabytes each."""
+    def pretend(*free, capability=(7, 5)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Pretended")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number=0: (int(free[number] * checks.GB), 24 * checks.GB))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 0)
+
+    return pretend
+
+
+def test_device_and_memory_follow_the_choice_that_loading_makes(gpu):
+    gpu(15.5)
+    device, memory = checks.check_device(FULL), checks.check_memory(FULL)
+    assert device.fix is memory.fix is None
+    assert device.found.startswith("cuda (Pretended), float16: ") and "4-bit NF4" in device.found
+    assert memory.found == "15.5 of 24.0 GB of the GPU are free"
+    gpu(22, capability=(8, 9))
+    assert "4-bit" not in checks.check_device(FULL).found and checks.check_memory(FULL).fix is None
+
+
+def test_several_gpus_are_counted_together(gpu):
+    gpu(12, 12, capability=(8, 0))
+    assert "cuda:0,1" in checks.check_device(FULL).found
+    assert checks.check_memory(FULL).found == "24.0 of 48.0 GB of the GPU are free" and checks.check_memory(FULL).fix is None
+
+
+def test_a_small_gpu(gpu):
+    gpu(6)
+    assert "Even in 4 bits" in checks.check_device(FULL).fix
+    assert "close other programs and kernels" in checks.check_memory(FULL).fix
+    assert checks.check_device(TINY).fix is checks.check_memory(TINY).fix is None
+
+
+def test_a_gpu_with_room_for_captions_alone(gpu):
+    gpu(9.1)
+    assert "enough to caption, not to train" in checks.check_device(FULL).found
+    needed = float(checks.check_memory(FULL).fix.split("takes about ")[1].split(" GB")[0])
+    assert needed == pytest.approx(estimate_memory(FULL, dtype=torch.float16, quantize=True).total / 0.9e9, abs=0.1) and needed > 9.1
+
+
+def test_a_machine_without_memory_to_spare(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**9, total=4 * 10**9))
+    assert "the tiny profile takes about" in checks.check_memory(TINY).fix and "COURSE_PROFILE" not in checks.check_memory(TINY).fix
+    assert "COURSE_PROFILE" in checks.check_memory(FULL).fix
 
 
 def test_a_full_disk(monkeypatch, tmp_path):

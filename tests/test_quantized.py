@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 
-from helpers import AudioFlamingo3DataCollator, caption, check_adapter, get_profile, is_quantized, load_model
+from helpers import AudioFlamingo3DataCollator, caption, check_adapter, get_profile, is_quantized, load_model, make_chat, register_pipeline
 from helpers.lora import lora_report
 from helpers.models import quantized_modules
 from helpers.training import lora_config, make_trainer, save_adapter
@@ -141,10 +141,32 @@ def test_fine_tuning_in_four_bits_from_start_to_end(processor, test_clips, tmp_p
     assert answer and answer == caption(trainer.model, processor, clip, max_new_tokens=12)
 
 
-def test_a_model_saved_in_four_bits_is_loaded_as_it_is(processor, test_clips, tmp_path):
-    model = load_model(quantize=True, quiet=True)
-    model.save_pretrained(tmp_path / "saved")
-    reloaded = load_model(str(tmp_path / "saved"), quiet=True)
-    assert is_quantized(reloaded) and len(quantized_modules(reloaded)) == 28
-    clip = test_clips[0]["audio"]
-    assert caption(reloaded, processor, clip, max_new_tokens=12) == caption(model, processor, clip, max_new_tokens=12)
+def _next_scores(model, processor, clips) -> torch.Tensor:
+    inputs = processor.apply_chat_template([make_chat(clip["audio"]["array"]) for clip in clips], tokenize=True,
+                                           add_generation_prompt=True, return_dict=True)
+    with torch.no_grad():
+        return model.eval()(**inputs.to(model.device, model.dtype), logits_to_keep=1).logits
+
+
+def test_a_merge_in_four_bits_rounds_but_works_down_to_the_pipeline(processor, test_clips, tmp_path, capsys):
+    from transformers import pipeline
+
+    clips = test_clips[:4]
+    plain = _next_scores(load_model(quantize=True, quiet=True), processor, clips)
+    adapted = _adapted()
+    before = _next_scores(adapted, processor, clips)
+    with pytest.warns(UserWarning, match="rounding errors"):
+        merged = adapted.merge_and_unload()
+    after = _next_scores(merged, processor, clips)
+    effect, rounding = (before - plain).abs().mean(), (after - before).abs().mean()
+    assert 0 < rounding < effect, "rounded, but what the adapter says is still there"
+    assert is_quantized(merged) and len(quantized_modules(merged)) == 28
+
+    merged.save_pretrained(tmp_path / "merged")
+    reloaded = load_model(str(tmp_path / "merged"))
+    assert "stored in 4 bits" in capsys.readouterr().out
+    torch.testing.assert_close(_next_scores(reloaded, processor, clips), after, rtol=1e-4, atol=1e-4)
+    register_pipeline()
+    pipe = pipeline("audio-text-to-text", model=reloaded, processor=processor)
+    (answer,) = pipe(clips[0]["audio"]["array"], max_new_tokens=6)
+    assert answer["generated_text"] == caption(reloaded, processor, clips[0]["audio"], max_new_tokens=6)
