@@ -31,7 +31,7 @@ _HOMES = {
     "recordings": ["FolderReport", "read_folder", "split_by_source", "write_example_folder"],
     "checks": ["check_setup"],
     "training": ["ensure_adapter", "make_trainer", "save_adapter"],
-    "plots": ["plot_clip", "plot_curve", "plot_intervals"],
+    "plots": ["plot_bars", "plot_clip", "plot_curve", "plot_intervals"],
     "widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

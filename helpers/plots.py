@@ -121,7 +121,7 @@ def plot_curve(history: list[dict]) -> Picture:
         text += f"; evaluation loss ends at {evaluation[-1][1]:.2f}"
     for panel, (title, points) in zip(panels, scores.items()):
         panel.plot(*zip(*points), color=GREEN, marker="D")
-        panel.set(ylabel=title, ylim=(0, None))
+        panel.set(ylabel=title, ylim=(0, 1.1 * max(score for _, score in points) or 1))
         text += f"; {title} of the captions goes from {points[0][1]:.2f} to {points[-1][1]:.2f}"
     for panel in (axes, *panels):
         panel.grid(alpha=0.3)
@@ -149,3 +149,27 @@ def plot_intervals(intervals: dict[str, Interval], score: str) -> Picture:
     axes.set(xlabel=f"{score}, with the {interval.confidence:.0%} interval", ylim=(len(intervals) - 0.5, -0.5))
     axes.grid(alpha=0.3, axis="x")
     return as_picture(figure, f"{score}: " + "; ".join(f"{name} {interval}" for name, interval in intervals.items()) + ".")
+
+
+def plot_bars(values: dict[str, float], quantity: str, title: str = "") -> Picture:
+    """One horizontal bar a name, from top to bottom, with its value and its share of the sum.
+
+    Args:
+        values: name -> value, none below zero.
+        quantity: what is measured, with its unit, for the axis.
+        title: above the picture.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    total = sum(values.values())
+    if not total > 0:
+        raise ValueError("There are no bars to draw: all values together are 0.")
+    figure, (axes,) = new_figure(1, height=0.8 + 0.34 * len(values))
+    bars = axes.barh(range(len(values)), list(values.values()), color=BLUE)
+    axes.bar_label(bars, [f"{value / total:.0%}" for value in values.values()], padding=3)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set(xlabel=quantity, title=title, xlim=(0, 1.12 * max(values.values())), ylim=(len(values) - 0.4, -0.6))
+    axes.grid(alpha=0.3, axis="x")
+    text = "; ".join(f"{name} {value:.3g} ({value / total:.0%})" for name, value in values.items())
+    return as_picture(figure, f"{title or 'Bars'}: {quantity}: {text}.")

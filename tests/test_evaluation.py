@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import set_seed
 
 from helpers import (
-    CaptionEvaluation, Interval, cider_d, event_scores, get_profile, group_references, load_captions, plot_curve,
+    CaptionEvaluation, Interval, cider_d, event_scores, get_profile, group_references, load_captions, plot_bars, plot_curve,
     plot_intervals, upload_clip,
 )
 from helpers.data import SoundFileAudio
@@ -86,6 +86,13 @@ def test_intervals_as_a_picture():
     assert image.alt == "event F1: quiet 0.50 [0.40, 0.60]; loud 0.80 [0.70, 0.90]."
     with pytest.raises(ValueError, match="no intervals"):
         plot_intervals({}, "event F1")
+
+
+def test_bars_say_their_shares():
+    image = plot_bars({"forward": 3.0, "backward": 1.0}, "seconds", "one step")
+    assert image.alt == "one step: seconds: forward 3 (75%); backward 1 (25%)."
+    with pytest.raises(ValueError, match="no bars"):
+        plot_bars({"forward": 0.0}, "seconds")
 
 
 # ----------------------------------------------------------------------------------------------------- references
