@@ -19,7 +19,8 @@ TINY = get_profile("tiny")
 
 
 def bytes_in_memory(model) -> int:
-    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their codes."""
+    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their
+    codes."""
     tensors = [*model.parameters(), *model.buffers()]
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
@@ -83,8 +84,9 @@ def _batch(config, clips: int, seconds: int, prompt: int, answer: int | None, ke
 def peak_of(function) -> int:
     """Most bytes that PyTorch's CPU allocator held at once while ``function`` ran, above what it held before.
 
-    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors inside
-    an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does not count.
+    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors
+    inside an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator
+    does not count.
     """
     gc.collect()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -153,8 +155,10 @@ def _check_step(model, dtype, clips, seconds, checkpointing, kept):
     for parameter in model.parameters():  # gradients are there already, as from the second micro-batch on
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    estimate = estimate_memory(config, dtype=dtype, batch_size=clips, clip_seconds=seconds, checkpointing=checkpointing, device="cpu",
-                               trim_logits=kept is not None, prompt_tokens=40 + 24 - (kept or 24), answer_tokens=kept or 24)
+    estimate = estimate_memory(
+        config, dtype=dtype, batch_size=clips, clip_seconds=seconds, checkpointing=checkpointing, device="cpu",
+        trim_logits=kept is not None, prompt_tokens=40 + 24 - (kept or 24), answer_tokens=kept or 24,
+    )
     assert estimate.step == pytest.approx(peak_of(step), rel=0.25)
 
 

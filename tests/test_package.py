@@ -35,7 +35,8 @@ def test_every_public_name_exists_and_has_words():
 
 def test_imports_point_one_way():
     """Within helpers: from the specific to the general, never back, and no module knows a notebook."""
-    order = ["tiny", "profiles", "data", "lora", "architecture", "memory", "hardware", "models", "collator", "inference", "pipeline", "metrics", "evaluation", "training", "recordings",
+    order = ["tiny", "profiles", "data", "lora", "architecture", "memory", "hardware", "models", "collator", "inference",
+             "pipeline", "metrics", "evaluation", "training", "recordings",
              "plots", "widgets"]
     for module in order[1:]:
         tree = ast.parse((ROOT / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
