@@ -128,8 +128,9 @@ def check_memory(profile: Profile) -> Finding:
     found = f"{free / GB:.1f} of {total / GB:.1f} GB {where} are free"
     if free >= needed:
         return Finding("memory", found)
-    return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: close other "
-                                    "programs and kernels" + (", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.model_id != TINY else "."))
+    otherwise = ", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.model_id != TINY else "."
+    return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: close "
+                                    f"other programs and kernels{otherwise}")
 
 
 def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:

@@ -1,4 +1,4 @@
-"""Where and how a model is loaded: device, dtype, 4-bit or not, attention; and what a training run then has to be told."""
+"""Where and how a model is loaded (device, dtype, 4-bit or not, attention), and what that means for training."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def choose_hardware(
 
 
 def distributed_rank() -> int | None:
-    """This process's number on this machine, where a launcher (torchrun, accelerate) has started several; else ``None``."""
+    """This process's number on this machine if a launcher (torchrun, accelerate) has started several, else ``None``."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         return int(os.environ.get("LOCAL_RANK", 0))
     return None
@@ -117,8 +117,8 @@ def _choose_device(asked: str | None) -> tuple[str, list[int]]:
     if number is None and count > 1:
         return f"cuda:{','.join(map(str, range(count)))}", list(range(count))
     if (number or 0) >= count:
-        raise ValueError(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} processes, or choose "
-                         "another device.")
+        raise ValueError(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} processes, "
+                         "or choose another device.")
     return asked if number is None or ":" in asked else f"cuda:{number}", [number or 0]
 
 
@@ -157,17 +157,19 @@ def _choose_quantization(model: Profile | str, dtype: torch.dtype, gpus: list[in
     if plain <= usable:
         return False, ""
     if not importlib.util.find_spec("bitsandbytes"):
-        raise NotEnoughMemory(f"Training in {dtype_name(dtype)} takes {plain / GB:.1f} GB and {free / GB:.1f} GB of the GPU's memory are "
-                              "free: run `pip install bitsandbytes` and restart the kernel, then the model is loaded in 4 bits.")
+        raise NotEnoughMemory(f"Training in {dtype_name(dtype)} takes {plain / GB:.1f} GB and {free / GB:.1f} GB of the GPU's "
+                              "memory are free: run `pip install bitsandbytes` and restart the kernel, then the model is "
+                              "loaded in 4 bits.")
     quantized, captioning = needs(quantize=True).total, needs(quantize=True, training=False).total
-    why = f"the language model in 4-bit NF4, as training takes {plain / GB:.1f} GB without and {quantized / GB:.1f} GB with it"
+    why = (f"the language model in 4-bit NF4, as training takes {plain / GB:.1f} GB without and {quantized / GB:.1f} GB "
+           "with it")
     if quantized <= usable:
         return True, f"{why}, and {free / GB:.1f} GB are free"
     if captioning <= usable:
         return True, f"{why}, but {free / GB:.1f} GB are free: enough to caption, not to train"
-    raise NotEnoughMemory(f"Even in 4 bits the model takes {captioning / GB:.1f} GB to caption and {quantized / GB:.1f} GB to train, and "
-                          f"{free / GB:.1f} GB of the GPU's memory are free: close other programs and kernels, choose a larger "
-                          "GPU, or use the tiny profile (leave COURSE_PROFILE unset).")
+    raise NotEnoughMemory(f"Even in 4 bits the model takes {captioning / GB:.1f} GB to caption and {quantized / GB:.1f} GB to "
+                          f"train, and {free / GB:.1f} GB of the GPU's memory are free: close other programs and kernels, "
+                          "choose a larger GPU, or use the tiny profile (leave COURSE_PROFILE unset).")
 
 
 def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> dict:
@@ -177,8 +179,8 @@ def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> di
     switches on, because its smallest numbers are too large for many gradients; the scaler in turn refuses gradients in
     float16, which is why adapters stay in float32 (peft sees to it: ``autocast_adapter_dtype``).
 
-    Checkpointing is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters, and it
-    is the one that several processes can train with.
+    Checkpointing is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters,
+    and it is the one that several processes can train with.
 
     AdamW stays the optimizer in 4 bits: over AF3's adapters its state is 0.3 GB, which paging would not make room worth
     having.

@@ -25,8 +25,8 @@ GB = 10**9
 GIB = 2**30
 
 PROMPT_TOKENS, ANSWER_TOKENS = 40, 40
-"""Text around the audio, and positions whose logits are kept. With AF3's default system prompt and the question of this
-course the first is about 30; the second is the longest caption of a batch, and few in AudioCaps are longer."""
+"""Text around the audio, and positions whose logits are kept: the system prompt, role tags and question, which take
+about 30, and the longest caption of a batch, which few in AudioCaps exceed."""
 
 GPU_MEMORY = {
     "T4 16 GB": 14.56 * GIB, "L4 24 GB": 22.03 * GIB, "A100 40 GB": 39.50 * GIB, "A100 80 GB": 79.14 * GIB,
@@ -65,15 +65,15 @@ class MemoryEstimate:
     activations: int
     """What the language model keeps for the backward pass, or, when it generates, its key-value cache."""
     working: int
-    """What one layer of the language model needs on top while it computes; with checkpointing, all that it keeps too, for
-    it is computed again just before its backward pass."""
+    """What one layer of the language model needs on top while it computes; with checkpointing, all that it keeps
+    too, for it is computed again just before its backward pass."""
     logits: int
     """Scores over the vocabulary, and what the loss makes of them."""
 
     @property
     def step(self) -> int:
-        """The peak of one step above everything that lasts. Encoder, layers and loss work one after another: the highest
-        of them counts, not their sum."""
+        """The peak of one step above everything that lasts. Encoder, layers and loss work one after another: the
+        highest of them counts, not their sum."""
         return max(self.encoder, self.activations + max(self.working, self.logits))
 
     @property
@@ -85,8 +85,8 @@ class MemoryEstimate:
         rows = {"weights": self.weights, "adapters": self.adapters, "gradients": self.gradients,
                 "optimizer state": self.optimizer, "one step, at its peak": self.step, "all": self.total}
         lines = [f"{name:<22}{size / GB:>9.3f} GB" for name, size in rows.items()]
-        parts = {"encoder": self.encoder, "activations": self.activations, "working": self.working, "logits": self.logits}
-        lines.insert(5, f"  ({', '.join(f'{name} {size / GB:.3f}' for name, size in parts.items())})")
+        parts = ", ".join(f"{name} {getattr(self, name) / GB:.3f}" for name in ("encoder", "activations", "working", "logits"))
+        lines.insert(5, f"  ({parts})")
         return "\n".join(lines)
 
 
@@ -169,8 +169,8 @@ def estimate_memory(
     if batch_size is None:
         batch_size = profile.batch_size if training else profile.caption_batch_size
     if batch_size < 1 or clip_seconds <= 0:
-        raise ValueError(f"A batch of {batch_size} clips of {clip_seconds:g} s holds nothing: give at least one clip, and a "
-                         "length in seconds.")
+        raise ValueError(f"A batch of {batch_size} clips of {clip_seconds:g} s holds nothing: give at least one clip, "
+                         "and a length in seconds.")
     checkpointing = profile.gradient_checkpointing if checkpointing is None else checkpointing
     rank = profile.lora_rank if rank is None else rank
     dropout = profile.lora_dropout if dropout is None else dropout
@@ -181,14 +181,18 @@ def estimate_memory(
     adapters = 4 * rank * sum(inputs + outputs for inputs, outputs in shapes.adapted)
     plain = shapes.parameters - (sum(shapes.quantizable) if quantize else 0)
     weights = plain * size + shapes.buffers + (sum(map(quantized_bytes, shapes.quantizable)) if quantize else 0)
+    audio = count_audio_tokens(clip_seconds, shapes.config)
     step = _Step(
         config=shapes.config, clips=batch_size, windows=batch_size * count_windows(clip_seconds, shapes.config),
-        length=count_audio_tokens(clip_seconds, shapes.config) + prompt_tokens + (answer_tokens if training else 0), size=size,
+        length=audio + prompt_tokens + (answer_tokens if training else 0), size=size,
         # 4-bit matrices are unpacked one at a time, into the dtype they are multiplied in.
         unpacked=max(shapes.quantizable) * size if quantize else 0,
     )
     if not training:
-        return MemoryEstimate(weights, adapters, 0, 0, step.encoder(), step.cache(new_tokens), step.generate(), step.scores())
+        return MemoryEstimate(
+            weights=weights, adapters=adapters, gradients=0, optimizer=0, encoder=step.encoder(),
+            activations=step.cache(new_tokens), working=step.generate(), logits=step.scores(),
+        )
     layer = step.kept_by_layer(rank, dropout, device)
     layers = shapes.config.text_config.num_hidden_layers
     kept = layers * (step.layer_input() if checkpointing else layer) + step.kept_once()
@@ -196,8 +200,8 @@ def estimate_memory(
         kept += adapters // 2  # autocast makes a 16-bit copy of each adapter matrix and keeps it for the step
     return MemoryEstimate(
         weights=weights, adapters=adapters, gradients=adapters, optimizer=2 * adapters + 4 * 2 * len(shapes.adapted),
-        encoder=step.encoder(), activations=kept,
-        working=step.backward() + (layer if checkpointing else 0), logits=step.loss(answer_tokens if trim_logits else None),
+        encoder=step.encoder(), activations=kept, working=step.backward() + (layer if checkpointing else 0),
+        logits=step.loss(answer_tokens if trim_logits else step.length),
     )
 
 
@@ -243,9 +247,10 @@ class _Step:
         return self.clips * self.length**2
 
     def encoder(self) -> int:
-        """A layer of the audio tower, forward alone. In its feed-forward part the stream, its norm, and four times their
-        width before and after the activation (Vaswani et al. 2017 has the same factor) live at once; the mask is there as
-        booleans and once more as numbers. The projector's widest moment is smaller or larger, depending on the widths."""
+        """A layer of the audio tower, or the projector if that is wider; forward alone. In a layer's feed-forward
+        part the stream, its norm, and the inner numbers before and after the activation live at once, beside the
+        mask as booleans and as numbers. In the projector it is its input, and its inner numbers before and after the
+        activation."""
         audio = self.config.audio_config
         positions = self.windows * audio.max_source_positions
         layer = positions * (2 * audio.hidden_size + 2 * audio.intermediate_size) * self.size
@@ -256,11 +261,14 @@ class _Step:
     def kept_by_layer(self, rank: int, dropout: float, device: str) -> int:
         """What autograd keeps of one layer of the language model.
 
-        Two norms keep their input in float32. Attention keeps queries, keys and values (repeated for all heads, as they are
-        wherever a mask is given), its output, a log-sum a head and position, and the mask as numbers. The gated
-        feed-forward keeps gate, activated gate and "up". Frozen matrices keep nothing. Each of the seven adapters keeps its
-        input (five as wide as the stream, one as the heads, one as the feed-forward part) and its inner ``rank`` numbers;
-        with dropout the input is a copy of its own, and dropout keeps what it dropped.
+        Two norms keep their input in float32. Attention keeps queries, keys and values (repeated for all heads, as
+        they are wherever a mask is given), its output, a log-sum a head and position, and the mask as numbers. The
+        gated feed-forward keeps gate, activated gate and "up". Frozen matrices keep nothing. Each of the seven
+        adapters keeps its input (five as wide as the stream, one as the heads, one as the feed-forward part) and its
+        inner ``rank`` numbers; with dropout the input is a copy of its own, and dropout keeps what it dropped.
+
+        A mask is given whenever one clip is shorter than another. With FlashAttention 2 there is none, and the heads share
+        their keys and values: then this is too much.
         """
         heads = self.config.text_config.num_attention_heads
         if dropout:
@@ -282,25 +290,26 @@ class _Step:
         return self.n * self.h * 4 + self.mask
 
     def backward(self) -> int:
-        """Gradients at the widest moment of the backward pass, inside the feed-forward part: one of its width and three of
-        the stream's, and in 16 bits the adapter's float32 gradient before and after dropout beside them."""
+        """Gradients at the widest moment of the backward pass, inside the feed-forward part: one of its width and
+        three of the stream's, and in 16 bits the adapter's float32 gradient before and after dropout beside them."""
         return self.n * (self.size * (self.i + 3 * self.h) + (8 * self.i if self.size < 4 else 0)) + self.unpacked
 
-    def loss(self, positions: int | None) -> int:
-        """Over all logits that are kept: their log-softmax, its gradient, and theirs, all in float32."""
-        return 3 * 4 * self.clips * (self.length if positions is None else positions) * self.config.text_config.vocab_size
+    def loss(self, positions: int) -> int:
+        """Over the logits of so many positions a clip: their log-softmax, its gradient, and theirs, all in float32."""
+        return 3 * 4 * self.clips * positions * self.config.text_config.vocab_size
 
     def cache(self, new_tokens: int) -> int:
-        """Keys and values of every layer and position (Pope et al. 2022, section 2.1)."""
+        """Keys and values of every layer and position (Pope et al. 2022, "Efficiently Scaling Transformer Inference")."""
         text = self.config.text_config
         positions = self.clips * (self.length + new_tokens)
         return 2 * text.num_hidden_layers * text.num_key_value_heads * self.head * positions * self.size
 
     def generate(self) -> int:
-        """A layer over the whole prompt, at the sum of an unmerged adapter and the "up" matrix beside it: the stream, its
-        norm and what came before them; the activated gate and the matrix's own result; the adapter's, and the sum, in
-        float32. The mask is there as booleans and as numbers."""
-        return self.n * (self.size * (3 * self.h + 2 * self.i) + 8 * self.i) + self.mask * (1 + self.size) + self.unpacked
+        """A layer over the whole prompt, at the sum of an unmerged adapter and the "up" matrix beside it: the
+        stream, its norm and what came before them; the activated gate and the matrix's own result; the adapter's,
+        and the sum, in float32. The mask is there as booleans and as numbers."""
+        layer = self.n * (self.size * (3 * self.h + 2 * self.i) + 8 * self.i)
+        return layer + self.mask * (1 + self.size) + self.unpacked
 
     def scores(self) -> int:
         """Of the next token alone, in the model's dtype and in float32."""
@@ -355,11 +364,13 @@ def memory_table(
     rows = []
     for gpu in gpus:
         if gpu not in GPU_MEMORY:
-            raise ValueError(f"There is no memory size on record for the GPU {gpu!r}: choose among {', '.join(GPU_MEMORY)}, or "
-                             "add it to GPU_MEMORY.")
+            raise ValueError(f"There is no memory size on record for the GPU {gpu!r}: choose among "
+                             f"{', '.join(GPU_MEMORY)}, or add it to GPU_MEMORY.")
         dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float16
         for quantize, loading in ((False, str(dtype).removeprefix("torch.")), (True, "4-bit")):
-            training, captioning = (estimate_memory(model, dtype=dtype, quantize=quantize, training=training, **settings)
-                                    for training in (True, False))
+            training, captioning = (
+                estimate_memory(model, dtype=dtype, quantize=quantize, training=training, **settings)
+                for training in (True, False)
+            )
             rows.append(Fit(gpu, loading, int(GPU_MEMORY[gpu] * (1 - HEADROOM)), training, captioning))
     return rows

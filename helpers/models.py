@@ -160,9 +160,9 @@ def check_quantized(model: torch.nn.Module) -> None:
     found, wanted = set(quantized_modules(model)), set(quantizable(build_on_meta(model.config)))
     if found != wanted:
         example = sorted(found ^ wanted)[0]
-        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language model ({example}, "
-                           "for one, is wrong): this release of transformers reads the names to skip in another way; install "
-                           "the versions of constraints.txt.")
+        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language model "
+                           f"({example}, for one, is wrong): this release of transformers reads the names to skip in "
+                           "another way; install the versions of constraints.txt.")
 
 
 def _keep_packing(model: torch.nn.Module) -> None:

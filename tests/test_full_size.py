@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration, AudioFlamingo3Processor, WhisperFeatureExtractor
+from transformers import (
+    AudioFlamingo3Config,
+    AudioFlamingo3ForConditionalGeneration,
+    AudioFlamingo3Processor,
+    WhisperFeatureExtractor,
+)
 
 from helpers import AudioFlamingo3DataCollator, build_on_meta, estimate_memory, get_profile, lora_report
 from helpers.architecture import count_audio_tokens, count_windows, quantizable, read_config
@@ -81,9 +86,9 @@ def test_as_many_placeholders_as_encoder_frames(collator, narrow, seconds):
     batch = collator([{"audio": {"array": samples, "sampling_rate": 16_000}, "caption": "Noise"}])
     placeholders = int((batch["input_ids"] == collator.processor.audio_token_id).sum())
     with torch.no_grad():
-        frames = narrow.get_audio_features(batch["input_features"], batch["input_features_mask"], return_dict=True).pooler_output
+        heard = narrow.get_audio_features(batch["input_features"], batch["input_features_mask"], return_dict=True)
     config = read_config(FULL.model_id)
-    assert placeholders == len(frames) == count_audio_tokens(seconds, config)
+    assert placeholders == len(heard.pooler_output) == count_audio_tokens(seconds, config)
     assert batch["input_features"].shape == (count_windows(seconds, config), 128, 3000)
 
 

@@ -124,8 +124,10 @@ def _check_step(model, dtype, clips, seconds, checkpointing, kept):
     for parameter in model.parameters():  # gradients are there already, as from the second micro-batch on
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    estimate = estimate_memory(config, dtype=dtype, batch_size=clips, clip_seconds=seconds, checkpointing=checkpointing, device="cpu",
-                               trim_logits=kept is not None, prompt_tokens=40 + 24 - (kept or 24), answer_tokens=kept or 24)
+    estimate = estimate_memory(
+        config, dtype=dtype, batch_size=clips, clip_seconds=seconds, checkpointing=checkpointing, device="cpu",
+        trim_logits=kept is not None, prompt_tokens=40 + 24 - (kept or 24), answer_tokens=kept or 24,
+    )
     assert estimate.step == pytest.approx(peak_memory(step), rel=0.25)
 
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 
-from helpers import AudioFlamingo3DataCollator, caption, check_adapter, get_profile, is_quantized, load_model, make_chat, register_pipeline
+from helpers import (
+    AudioFlamingo3DataCollator, caption, check_adapter, get_profile, is_quantized, load_model, make_chat, register_pipeline,
+)
 from helpers.lora import lora_report
 from helpers.models import quantized_modules
 from helpers.training import lora_config, make_trainer, save_adapter
@@ -56,7 +58,9 @@ def test_only_the_language_model_is_quantized(model):
     assert quantized.num_parameters() == model.num_parameters()
 
 
-@pytest.mark.parametrize("skip", [["audio_tower", "multi_modal_projector", "lm_head"], ["model.audio_tower", "lm_head", ".*layers.0"]])
+@pytest.mark.parametrize("skip", [
+    ["audio_tower", "multi_modal_projector", "lm_head"], ["model.audio_tower", "lm_head", ".*layers.0"],
+])
 def test_other_skip_lists_are_caught(monkeypatch, skip):
     """The first is the obvious one, which skips nothing under ``model.``; the second skips too much."""
     from helpers import models
@@ -117,13 +121,14 @@ def test_fine_tuning_in_four_bits_from_start_to_end(processor, test_clips, tmp_p
     profile = dataclasses.replace(TINY, max_steps=6, batch_size=4, eval_steps=3, logging_steps=1, warmup_steps=0,
                                   gradient_checkpointing=True)
     base = load_model(quantize=True, quiet=True)
-    trainer = make_trainer(profile, base, processor, tmp_path, train=test_clips[:12], evaluation=test_clips[12:16], save_strategy="no",
-                           disable_tqdm=True)
+    trainer = make_trainer(profile, base, processor, tmp_path, train=test_clips[:12], evaluation=test_clips[12:16],
+                           save_strategy="no", disable_tqdm=True)
     report, plain = lora_report(trainer.model), lora_report(load_model(quiet=True))
     assert report.trainable["language model"] == report.total_trainable > 0
     assert report.parameters == plain.parameters, "counted as numbers, not as packed bytes"
-    packed = {name: parameter.clone() for name, parameter in trainer.model.named_parameters() if type(parameter).__name__ == "Params4bit"}
-    starts = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    parameters = dict(trainer.model.named_parameters())
+    packed = {name: value.clone() for name, value in parameters.items() if type(value).__name__ == "Params4bit"}
+    starts = {name: value.detach().clone() for name, value in parameters.items() if value.requires_grad}
     trainer.train()
 
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
