@@ -242,3 +242,19 @@ def test_nothing_is_decoded_before_it_is_collated(monkeypatch):
 def test_an_empty_stream_says_so():
     with pytest.raises(CaptionError, match="no clips"):
         next(iter(ClipStream(numbers().take(0), 4, endless=True)))
+
+
+def test_no_gradient_is_carried_over_the_end_of_a_pass(base_model, model, processor, tmp_path):
+    """The plain Trainer's stream ends inside step 2 here, and it adds the orphaned gradients to the next step's.
+
+    With a learning rate of 0 each step's loss is the unchanged model's, over the clips of that step.
+    """
+    profile = dataclasses.replace(SHORT, max_steps=3, train_clips=3, batch_size=1, gradient_accumulation_steps=2, lora_dropout=0.0)
+    trainer = make_trainer(profile, model, processor, tmp_path, learning_rate=0.0, eval_strategy="no", save_strategy="no",
+                           disable_tqdm=True)
+    trainer.train()
+    clips = list(load_captions("tiny", "train").take(3))
+    with torch.no_grad():
+        expected = [float(base_model(**trainer.data_collator([clips[first], clips[second]])).loss)
+                    for first, second in ((0, 1), (2, 0), (1, 2))]
+    assert [loss for _, loss, _ in history(trainer)] == pytest.approx(expected, rel=1e-5)

@@ -175,15 +175,19 @@ helpers.training.TrainingArguments = lambda **settings: arguments(**{**settings,
 """
 
 
-def launch(script: Path, *options: str, **environment: str) -> subprocess.CompletedProcess:
+def launch(launcher: list[str], address: str, script: Path, *options: str) -> subprocess.CompletedProcess:
+    """Two processes that meet at a free port of this machine; ``address`` is how the launcher calls its options for that."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1",
-         "--master_port", str(port), str(script), *options],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        [sys.executable, "-m", *launcher, f"--{address}_port", str(port), str(script), *options],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+TORCHRUN = ["torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+ACCELERATE = ["accelerate.commands.launch", "--num_processes", "2", "--main_process_ip", "127.0.0.1", "--config_file"]
 
 
 def first_moment(folder: Path) -> dict[int, torch.Tensor]:
@@ -196,7 +200,7 @@ def first_moment(folder: Path) -> dict[int, torch.Tensor]:
 def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     (folder / "command.py").write_text(FIND_HELPERS + COMMAND)
-    done = launch(folder / "command.py", "--profile", "tiny", "--output", str(folder / "run"))
+    done = launch(TORCHRUN, "master", folder / "command.py", "--profile", "tiny", "--output", str(folder / "run"))
     assert done.returncode == 0, done.stderr
     return done, folder / "run"
 
@@ -220,12 +224,10 @@ def test_only_the_first_process_prints_and_both_are_saved(together):
     assert {"rng_state_0.pth", "rng_state_1.pth", MARKER} <= {path.name for path in (folder / "checkpoints" / "checkpoint-2").iterdir()}
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed package")
 def test_fsdp_as_configured_trains_and_saves_the_same_adapter(alone, tmp_path):
     (tmp_path / "command.py").write_text(FIND_HELPERS + AS_IF_GPUS + COMMAND)
-    environment = launch_environment("fsdp.yaml")
-    options = ["--profile", "tiny", "--output", str(tmp_path / "run")]
-    done = launch(tmp_path / "command.py", *options, **environment)
+    done = launch([*ACCELERATE, "configs/fsdp.yaml"], "main_process", tmp_path / "command.py", "--profile", "tiny",
+                  "--output", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert log_of(tmp_path / "run") == pytest.approx(log_of(alone), rel=1e-5)
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-2" / "pytorch_model_fsdp.bin").is_file(), "this was FSDP"
