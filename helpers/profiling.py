@@ -62,8 +62,8 @@ def profile_steps(
             clock.start()
             examples = [{**clip, "audio": as_samples(clip["audio"])} for clip in islice(iterator, batch_size)]
             if len(examples) < batch_size:
-                raise ValueError(f"There are clips for {step + warmup} steps only: {warmup + steps} steps of {batch_size} clips "
-                                 f"take {(warmup + steps) * batch_size}.")
+                raise ValueError(f"There are clips for {step + warmup} steps only: {warmup + steps} steps of "
+                                 f"{batch_size} clips take {(warmup + steps) * batch_size}.")
             clock.stop("decode")
             batch = {name: _to_model(value, device, dtype) for name, value in collate(examples).items()}
             clock.stop("features")

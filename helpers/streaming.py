@@ -1,4 +1,4 @@
-"""The order in which a run sees its clips: one and the same for any number of processes and loader workers, resumed or not.
+"""The order in which a run sees its clips: the same for any number of processes and loader workers, resumed or not.
 
 A stream of `datasets` does not promise that by itself. Loader workers and processes share it out by files, so that
 their number decides what comes when; evaluation on a sibling stream (``stream.skip(...)`` beside ``stream.take(...)``)

@@ -108,7 +108,7 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
 
     processor = load_processor(profile.model_id)
     model = load_model(profile.model_id, device=device, quiet=not first)
-    # Checkpoints of this command are for going on from: beside the adapter they hold optimizer, schedule and random state.
+    # Checkpoints of this command are for going on from: with optimizer, schedule and random state beside the adapter.
     trainer = make_trainer(profile, model, processor, checkpoints, save_only_model=False)
     if first:
         processes = trainer.args.world_size

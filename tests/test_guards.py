@@ -84,7 +84,12 @@ def test_a_loss_that_is_not_finite(trainer, value):
 
 def test_labels_that_are_all_masked(trainer):
     collate = trainer.data_collator
-    trainer.data_collator = lambda examples: {**collate(examples), "labels": torch.full_like(collate(examples)["labels"], IGNORED)}
+
+    def masked(examples):
+        batch = collate(examples)
+        return {**batch, "labels": torch.full_like(batch["labels"], IGNORED)}
+
+    trainer.data_collator = masked
     with pytest.raises(TrainingError, match="All labels of a batch of step 1 are masked"):
         trainer.train()
 

@@ -33,7 +33,8 @@ def test_each_phase_is_charged_with_its_own_time(adapted, processor, monkeypatch
     plain = step_shares(profile_steps(adapted, AudioFlamingo3DataCollator(processor), stream(), 2, steps=1, warmup=1))
     monkeypatch.setattr("helpers.profiling.as_samples", slowed(lambda audio: real_samples(audio), pauses["decode"] / 2))
     monkeypatch.setattr(base.model.audio_tower, "forward", slowed(base.model.audio_tower.forward, pauses["encoder"]))
-    monkeypatch.setattr(base.model.language_model, "forward", slowed(base.model.language_model.forward, pauses["language model"]))
+    language_model = base.model.language_model
+    monkeypatch.setattr(language_model, "forward", slowed(language_model.forward, pauses["language model"]))
     collate = slowed(AudioFlamingo3DataCollator(processor), pauses["features"])
     paused = step_shares(profile_steps(adapted, collate, stream(), 2, steps=1, warmup=1))
     for phase in PHASES:

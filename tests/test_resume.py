@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_adapter_bit_for_bit(processor, uninterrupt
 
 # (steps done, event, loader workers of the second part)
 @pytest.mark.parametrize("step, event, workers", [(1, "on_step_end", 0), (3, "on_substep_end", 0), (4, "on_save", 2)],
-                         ids=["before the first save", "inside a step, after a save", "during the second save, then with workers"])
+                         ids=["before the first save", "inside a step", "during the second save, then with workers"])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(processor, uninterrupted, tmp_path, step, event, workers):
     with pytest.raises(KeyboardInterrupt):
         run(processor, tmp_path / "checkpoints", callbacks=[Interrupt(step, event)])
@@ -132,7 +132,10 @@ def test_a_list_of_clips_is_resumed_exactly_too(processor, test_clips, tmp_path)
 
 
 # ----------------------------------------------------------------------------------------------------- checkpoints
-def write_checkpoint(folder: Path, step: int, names=("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")):
+FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+
+
+def write_checkpoint(folder: Path, step: int, names=FILES) -> Path:
     checkpoint = folder / f"checkpoint-{step}"
     checkpoint.mkdir(parents=True)
     for name in names:
@@ -249,7 +252,7 @@ def test_no_gradient_is_carried_over_the_end_of_a_pass(base_model, model, proces
 
     With a learning rate of 0 each step's loss is the unchanged model's, over the clips of that step.
     """
-    profile = dataclasses.replace(SHORT, max_steps=3, train_clips=3, batch_size=1, gradient_accumulation_steps=2, lora_dropout=0.0)
+    profile = dataclasses.replace(SHORT, max_steps=3, batch_size=1, lora_dropout=0.0)
     trainer = make_trainer(profile, model, processor, tmp_path, learning_rate=0.0, eval_strategy="no", save_strategy="no",
                            disable_tqdm=True)
     trainer.train()

@@ -38,7 +38,8 @@ def short(monkeypatch):
 
 def log_of(folder: Path, step: int = 2) -> dict[tuple[int, str], float]:
     state = json.loads((folder / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json").read_text())
-    return {(row["step"], key): row[key] for row in state["log_history"] for key in ("loss", "grad_norm", "eval_loss") if key in row}
+    return {(row["step"], key): row[key]
+            for row in state["log_history"] for key in ("loss", "grad_norm", "eval_loss") if key in row}
 
 
 LOGGED = {(1, "loss"), (1, "grad_norm"), (2, "loss"), (2, "grad_norm"), (2, "eval_loss")}
@@ -133,7 +134,7 @@ def test_a_folder_of_own_clips_is_trained_on_as_a_whole(short, test_clips, tmp_p
     assert "2 steps of 4 clips in 1 process, from the beginning." in capsys.readouterr().out
 
 
-def test_pushing_uploads_the_saved_folder(short, alone, tmp_path, monkeypatch, capsys):
+def test_pushing_uploads_the_saved_folder(alone, monkeypatch):
     calls = []
 
     class Hub:
@@ -221,7 +222,8 @@ def test_only_the_first_process_prints_and_both_are_saved(together):
     done, folder = together
     assert done.stdout.count("2 steps of 8 clips in 2 processes, from the beginning.") == 1
     assert done.stdout.count("The adapter is in") == 1 and done.stdout.count("'eval_loss'") == 1
-    assert {"rng_state_0.pth", "rng_state_1.pth", MARKER} <= {path.name for path in (folder / "checkpoints" / "checkpoint-2").iterdir()}
+    saved = {path.name for path in (folder / "checkpoints" / "checkpoint-2").iterdir()}
+    assert {"rng_state_0.pth", "rng_state_1.pth", MARKER} <= saved
 
 
 def test_fsdp_as_configured_trains_and_saves_the_same_adapter(alone, tmp_path):

@@ -78,7 +78,8 @@ def test_accumulating_equals_one_larger_batch(processor, test_clips, tmp_path):
     """Each token counts the same, whichever micro-batch it comes in."""
     norms = []
     for batch, accumulate in ((6, 1), (2, 3)):
-        profile = dataclasses.replace(SHORT, max_steps=1, batch_size=batch, gradient_accumulation_steps=accumulate, lora_dropout=0.0)
+        profile = dataclasses.replace(SHORT, max_steps=1, batch_size=batch, gradient_accumulation_steps=accumulate,
+                                      lora_dropout=0.0)
         trainer = make_trainer(profile, load_model(quiet=True), processor, tmp_path, train=test_clips[:6], save_strategy="no",
                                disable_tqdm=True)
         trainer.train()
