@@ -190,7 +190,7 @@ def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> di
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
 
     Returns:
-        Keyword arguments: precision flags, pinned memory, and checkpointing under the name that the installed
+        Keyword arguments: precision flags, pinned memory, whether to stay on the CPU, and checkpointing under the name that the installed
         transformers knows it by (``gradient_checkpointing`` until 5.22, ``activation_checkpointing`` since).
     """
     on_gpu = model.device.type == "cuda"
@@ -201,6 +201,7 @@ def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> di
         "bf16": on_gpu and model.dtype == torch.bfloat16,
         "fp16": on_gpu and model.dtype == torch.float16,
         "dataloader_pin_memory": on_gpu,
+        "use_cpu": model.device.type == "cpu",  # a model that was put on the CPU stays there, beside a GPU too
         name: checkpointing,
     }
     if checkpointing:

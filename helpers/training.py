@@ -64,8 +64,6 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
     if processes > 1:
         # Every adapter is used in every step; looking for unused ones would cost time, and checkpointing forbids it.
         settings["ddp_find_unused_parameters"] = False
-        # Without this, processes on a CPU do not find one another.
-        settings["use_cpu"] = model.device.type == "cpu"
     arguments = TrainingArguments(**{**settings, **overrides})
     if arguments.world_size != processes:
         raise TrainingError(f"{processes} processes were launched, but they do not work together on {model.device.type}: each "
