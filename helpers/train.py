@@ -97,6 +97,7 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
 
     from helpers.checkpoints import CheckpointError, last_whole_checkpoint
     from helpers.models import load_model, load_processor
+    from helpers.sharing import write_model_card
     from helpers.training import make_trainer, save_adapter
 
     first = int(os.environ.get("RANK", 0)) == 0  # set by torchrun and by `accelerate launch`
@@ -125,6 +126,7 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     folder = save_adapter(trainer, processor, options.output / "adapter")
     if first:
+        write_model_card(folder, profile, trainer.state.log_history)
         print(f"The adapter is in {folder}.")
         if options.push:
             print(f"It is shared at {push_adapter(folder, options.push)}.")
@@ -133,14 +135,14 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
 
 
 def push_adapter(folder: Path, name: str) -> str:
-    """Upload a saved adapter with its processor to the repository ``name`` on the Hub, made if there is none.
+    """Upload a saved adapter with its processor to the repository ``name`` on the Hub, made private if there is none.
 
     Returns:
         The repository's address.
     """
     from huggingface_hub import HfApi
 
-    repository = HfApi().create_repo(name, exist_ok=True)
+    repository = HfApi().create_repo(name, private=True, exist_ok=True)
     HfApi().upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="LoRA adapter and processor")
     return str(repository)
 

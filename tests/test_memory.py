@@ -69,15 +69,6 @@ def _batch(config, clips: int, seconds: int, prompt: int, answer: int | None, ke
 
 
 @pytest.fixture(scope="module")
-def one_thread():
-    """These tests count bytes, not seconds: one thread leaves the other core to whoever needs it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
 def adapted(one_thread):
     """Dtype -> a mid-size model with an adapter, made once each."""
     made = {}

@@ -100,6 +100,7 @@ def test_the_command_is_the_recipe(alone, processor, tmp_path):
     for name in ("adapter_model.safetensors", "adapter_config.json", "chat_template.jinja"):
         assert (alone / "adapter" / name).read_bytes() == (expected / name).read_bytes()
     assert not [path for path in (alone / "adapter").iterdir() if path.suffix in {".bin", ".pt", ".pth"}]
+    assert "## Metrics" in (alone / "adapter" / "README.md").read_text(encoding="utf-8"), "the model card"
 
 
 def test_a_begun_run_is_not_written_over_and_a_finished_one_not_trained_further(alone, tmp_path, monkeypatch, capsys):
@@ -138,8 +139,8 @@ def test_pushing_uploads_the_saved_folder(alone, monkeypatch):
     calls = []
 
     class Hub:
-        def create_repo(self, name, exist_ok):
-            assert exist_ok
+        def create_repo(self, name, private, exist_ok):
+            assert private and exist_ok
             return type("Url", (str,), {"repo_id": f"me/{name}"})(f"hub.example/me/{name}")
 
         def upload_folder(self, repo_id, folder_path, commit_message):
