@@ -102,8 +102,8 @@ def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour:
         flops: operations of the whole run.
         gpu: a key of `PEAK_FLOPS`.
         utilisation: share of the peak that the run reaches, between 0 and 1. Large language models trained in 16 bits
-            on many GPUs report 0.3 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM); small batches, 4-bit
-            weights and a slow data loader reach less.
+            on many accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table 3);
+            small batches, 4-bit weights and a slow data loader reach less.
         price_per_hour: of one GPU.
         gpus: how many share the work, each taking an equal part.
 

@@ -58,7 +58,7 @@ def choose_hardware(
       set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left on
       one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
     - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float16 on older ones such as a T4, float32
-      elsewhere: a CPU without bfloat16 units emulates it many times slower, and Apple's GPU is safest in float32, unless
+      elsewhere: most CPUs have no bfloat16 units and emulate them many times slower, and Apple's GPU is safest in float32, unless
       the model fits it only in bfloat16.
     - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less `HEADROOM`.
     - Attention: FlashAttention 2 where it is installed and the GPU and dtype can use it, else PyTorch's SDPA.
@@ -86,7 +86,7 @@ def choose_hardware(
     elif device == "mps":
         dtype, reason = _choose_apple_dtype(model)
     else:
-        dtype, reason = torch.float32, ("" if chosen else "no GPU here, and ") + "a CPU is fastest in float32"
+        dtype, reason = torch.float32, ("" if chosen else "no GPU here, and ") + "float32 is the safe choice on a CPU"
     if quantize is None and gpus:
         quantize, why = _choose_quantization(model, dtype, gpus)
         reason += f"; {why}" if why else ""

@@ -10,6 +10,7 @@ and the model-based scores use aac-metrics, in an environment of its own.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,13 +33,15 @@ class EventScores:
     f1: float
     """Harmonic mean of both."""
     order: float
-    """Of the clips with two events in a row whose caption names both, the share that has them in the right order."""
+    """Of the clips with two events in a row whose caption names both, the share that has them in the right order;
+    NaN where there is no such clip."""
     style: float
     """Share of the texts that read like AudioCaps (see `reads_like_audiocaps`)."""
 
     def __str__(self) -> str:
+        order = "unknown" if math.isnan(self.order) else f"{self.order:.2f}"
         return (f"event F1 {self.f1:.2f} (precision {self.precision:.2f}, recall {self.recall:.2f}), "
-                f"order {self.order:.2f}, AudioCaps style {self.style:.0%}")
+                f"order {order}, AudioCaps style {self.style:.0%}")
 
 
 def reads_like_audiocaps(text: str) -> bool:
@@ -129,7 +132,7 @@ def event_scores(texts: Sequence[str], truths: Sequence[dict]) -> EventScores:
     counts = event_counts(texts, truths)
     total = counts.sum(axis=0)
     return EventScores(total[HITS] / max(total[CLAIMED], 1), total[HITS] / max(total[PRESENT], 1), event_f1(counts),
-                       total[IN_ORDER] / max(total[BOTH_NAMED], 1), total[IN_STYLE] / len(texts))
+                       order_accuracy(counts), total[IN_STYLE] / len(texts))
 
 
 def event_confusions(texts: Sequence[str], truths: Sequence[dict]) -> list[tuple[str, str, int]]:

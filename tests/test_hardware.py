@@ -180,7 +180,7 @@ def test_what_was_chosen_is_what_from_pretrained_is_given(machine, monkeypatch):
 def test_the_line_that_the_notebooks_store(capsys):
     load_model()
     assert capsys.readouterr().out == ("The tiny Audio Flamingo 3: 2.80 M parameters on cpu in float32 "
-                                       "(no GPU here, and a CPU is fastest in float32).\n")
+                                       "(no GPU here, and float32 is the safe choice on a CPU).\n")
     load_model(device="cpu", dtype=torch.float16)
     assert "on cpu in float16 (you asked for this dtype)." in capsys.readouterr().out
 
