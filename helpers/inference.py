@@ -72,9 +72,7 @@ MAX_WORKERS = 4
 """Batches generated side by side at most: each holds its own activations, keys and values."""
 
 
-def _answer_batches(
-    model, processor: ProcessorMixin, batches: list[list[list[dict]]], options: dict
-) -> Iterator[list[str]]:
+def _answer_batches(model, processor: ProcessorMixin, batches: list[list[list[dict]]], options: dict) -> Iterator[list[str]]:
     """`generate_answers` of many batches, in their order, as they are finished.
 
     This thread prepares batches ahead and decodes the answers; other threads generate. On a CPU several batches are

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 import soundfile
@@ -89,50 +87,6 @@ def test_an_interruption_keeps_what_was_finished(base_model, processor, sounds, 
     with pytest.raises(CaptioningInterrupted, match="Stopped after 4 of 10 clips") as caught:
         caption(base_model, processor, sounds, batch_size=2)
     assert sum(answer is not None for answer in caught.value.answers) == 4
-
-
-@pytest.fixture
-def two_threads():
-    """As on a machine with two cores, whatever this one has."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_on_a_cpu_two_batches_are_generated_at_the_same_time(base_model, processor, sounds, monkeypatch, two_threads):
-    alone = caption(base_model, processor, sounds[:4], batch_size=4, max_new_tokens=4)
-    real, both, threads = base_model.generate, threading.Barrier(2, timeout=60), []
-
-    def generate(**inputs):
-        both.wait()  # breaks unless another batch gets here too
-        threads.append(torch.get_num_threads())
-        return real(**inputs)
-
-    monkeypatch.setattr(base_model, "generate", generate)
-    assert caption(base_model, processor, sounds[:4], batch_size=2, max_new_tokens=4) == alone
-    assert threads == [1, 1] and torch.get_num_threads() == 2
-
-
-def test_a_batch_that_fails_is_told_and_leaves_no_trace(base_model, processor, sounds, monkeypatch, two_threads):
-    def generate(**inputs):
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(base_model, "generate", generate)
-    base_model.train()
-    with pytest.raises(RuntimeError, match="out of memory"):
-        caption(base_model, processor, sounds[:4], batch_size=2)
-    assert torch.get_num_threads() == 2 and base_model.training
-    base_model.eval()
-
-
-def test_sampled_captions_repeat_with_the_seed_in_several_batches(base_model, processor, sounds, two_threads):
-    def sample():
-        set_seed(0)
-        return caption(base_model, processor, sounds[:4], batch_size=1, do_sample=True, temperature=5.0, max_new_tokens=6)
-
-    assert sample() == sample()
-
 
 
 # --------------------------------------------------------------------------------------------------------- pipeline
