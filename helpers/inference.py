@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,62 +44,12 @@ def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], 
     Returns:
         One text a chat: the new tokens only, special tokens removed.
     """
-    return _decode(processor, _generate(model, _prepare(model, processor, chats), generate_kwargs))
-
-
-def _prepare(model, processor: ProcessorMixin, chats: list[list[dict]]):
-    """What ``model.generate`` takes, on the model's device."""
     inputs = processor.apply_chat_template(chats, tokenize=True, add_generation_prompt=True, return_dict=True)
     # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
-    return inputs.to(model.device, model.dtype)
-
-
-def _generate(model, inputs, generate_kwargs: dict) -> torch.Tensor:
-    """The new tokens only, shape ``(chats, longest answer)``."""
-    with torch.inference_mode():  # holds for the thread that enters it
-        return model.generate(**inputs, **generate_kwargs)[:, inputs["input_ids"].shape[1] :]
-
-
-def _decode(processor: ProcessorMixin, tokens: torch.Tensor) -> list[str]:
-    return processor.batch_decode(tokens, skip_special_tokens=True)
-
-
-MAX_WORKERS = 4
-"""Batches generated side by side at most: each holds its own activations, keys and values."""
-
-
-def _answer_batches(model, processor: ProcessorMixin, batches: list[list[list[dict]]], options: dict) -> Iterator[list[str]]:
-    """`generate_answers` of many batches, in their order, as they are finished.
-
-    This thread prepares batches ahead and decodes the answers; other threads generate. On a CPU several batches are
-    generated side by side, with a share of PyTorch's threads each: the small matrices of a decoding step gain
-    nothing from a second thread, so this finishes sooner than one batch after the other on all threads. A GPU takes
-    one batch at a time, and so does sampling, whose draws come from one random state.
-    """
-    if len(batches) == 1:  # nothing to overlap
-        yield generate_answers(model, processor, batches[0], **options)
-        return
-    threads = torch.get_num_threads()
-    alone = model.device.type != "cpu" or options.get("do_sample")
-    workers = 1 if alone else max(1, min(threads, len(batches), MAX_WORKERS))
-    waiting, ahead = iter(batches), deque()
-    torch.set_num_threads(threads // workers)  # before the workers start: a new thread takes what is set then
-    pool = ThreadPoolExecutor(workers)
-
-    def send(count: int) -> None:
-        for chats in itertools.islice(waiting, count):
-            # The processor never leaves this thread: a tokenizer does not bear two at once.
-            ahead.append(pool.submit(_generate, model, _prepare(model, processor, chats), options))
-
-    try:
-        send(workers + 1)  # one more than can run: no worker waits for the features of its next batch
-        while ahead:
-            tokens = ahead.popleft().result()
-            send(1)
-            yield _decode(processor, tokens)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+    inputs = inputs.to(model.device, model.dtype)
+    with torch.inference_mode():
+        tokens = model.generate(**inputs, **generate_kwargs)
+    return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 def caption(
@@ -123,7 +69,7 @@ def caption(
         audio: samples (16 kHz mono float), a path, an example's ``audio`` dictionary, or a list of these.
         prompt: the question.
         batch_size: clips at once. Clips are sorted by length first, so that little is padded; the answers come
-            back in the order of the clips. On a CPU up to `MAX_WORKERS` batches are under way at the same time.
+            back in the order of the clips.
         progress: wraps the iterable of batches, for example ``tqdm``.
         **generate_kwargs: for ``model.generate``, such as ``max_new_tokens`` (default 100) or ``num_beams``.
 
@@ -145,11 +91,10 @@ def caption(
     was_training = model.training
     model.eval()  # dropout would make every answer a different one
     try:
-        chats = [[make_chat(clips[number], prompt) for number in batch] for batch in batches]
-        with closing(_answer_batches(model, processor, chats, options)) as finished:
-            for batch, texts in zip(progress(batches) if progress else batches, finished):
-                for number, text in zip(batch, texts):
-                    answers[number] = text
+        for batch in progress(batches) if progress else batches:
+            texts = generate_answers(model, processor, [make_chat(clips[number], prompt) for number in batch], **options)
+            for number, text in zip(batch, texts):
+                answers[number] = text
     except KeyboardInterrupt:
         raise CaptioningInterrupted(answers) from None
     finally:
