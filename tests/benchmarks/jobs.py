@@ -170,7 +170,7 @@ def train(
         clips: how many to train on; in memory, decoded before anything is measured.
         held_out: splits whose clips give the loss after training, and the captions.
         captions: caption the held-out clips too.
-        literal: bfloat16 and gradient checkpointing, as the guide has them everywhere.
+        literal: bfloat16 (weights and autocast) and gradient checkpointing, as the guide has them everywhere.
 
     Returns:
         ``seconds`` and ``cpu_seconds`` of every step but the first, which also warms up; ``memory``: bytes by
@@ -184,13 +184,15 @@ def train(
     )
     set_seed(seed)
     model, processor, examples = load(clips)
+    overrides = {"seed": seed, "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no"}
     if literal:
         model = model.to(torch.bfloat16)
+        # Without a GPU, TrainingArguments takes the guide's bf16=True only where a CPU is asked for by name.
+        overrides |= {"bf16": True, "use_cpu": model.device.type == "cpu"}
     set_seed(seed)  # building a model draws numbers, loading one does not: the adapter starts from the same state
     clock = StepClock()
     with tempfile.TemporaryDirectory() as output:
-        trainer = ARMS[arm](profile, model, processor, Path(output), train=examples, seed=seed, save_strategy="no",
-                            disable_tqdm=True, logging_strategy="no")
+        trainer = ARMS[arm](profile, model, processor, Path(output), train=examples, **overrides)
         trainer.add_callback(clock)
         with PeakMemory() as memory:
             trainer.train()
