@@ -165,6 +165,11 @@ def check_hub(profile: Profile) -> list[Finding]:
             problems.setdefault(problem.reason, problem)
             if problem.reason == "unreachable":
                 break  # the other would only take its time to say the same
+        except Exception as problem:  # whatever else the network can do wrong, a diagnosis must not fail of it
+            said = HubError(f"The Hub cannot be asked ({type(problem).__name__}): check the network, the proxy and HF_ENDPOINT, or "
+                            "use the tiny profile (leave COURSE_PROFILE unset).", "unreachable")
+            problems.setdefault(said.reason, said)
+            break
     terms = f"the weights are {profile.license.terms}" if profile.license else "no terms that the course knows of"
     gated, other = problems.pop("gated", None), next(iter(problems.values()), None)
     hub = Finding("Hub", "model and data set can be reached")

@@ -34,6 +34,10 @@ class AudioError(ValueError):
     """Audio that cannot be used; the message says what was wrong, where, and what to do."""
 
 
+class SplitError(ValueError):
+    """A split that a source does not have; the message lists those it has."""
+
+
 class CaptionError(ValueError):
     """A caption or a metadata table that cannot be used; the message says which and what to do."""
 
@@ -173,7 +177,7 @@ def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDa
         and ``caption``, besides the source's other columns.
 
     Raises:
-        ValueError: there is no such split.
+        SplitError: there is no such split.
         FileNotFoundError: there is no such folder.
         HubError: the Hub did not give the data set (see `hub_access`).
         CaptionError: the folder's metadata table is missing or incomplete.
@@ -194,7 +198,7 @@ def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDa
 
 def _check_split(split: str, available: list[str], source: str) -> None:
     if split not in available:
-        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(map(repr, available))}.") from None
+        raise SplitError(f"{source} has no split {split!r}; it has {', '.join(map(repr, available))}.") from None
 
 
 def _load_tiny(split: str) -> IterableDataset:

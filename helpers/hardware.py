@@ -15,6 +15,10 @@ from helpers.memory import GB, HEADROOM, MemoryEstimate, estimate_memory
 from helpers.profiles import Profile
 
 
+class NoSuchDevice(ValueError):
+    """A device that is not there; the message says what is."""
+
+
 class NotEnoughMemory(RuntimeError):
     """The model does not fit here in any way; the message says by how much, and what to do."""
 
@@ -73,7 +77,7 @@ def choose_hardware(
 
     Raises:
         NotEnoughMemory: not even in 4 bits can captions be generated on the GPU.
-        ValueError: a device that is not there.
+        NoSuchDevice: a device that is not there.
     """
     chosen = device is not None
     device, gpus = _choose_device(device)
@@ -117,7 +121,7 @@ def _choose_device(asked: str | None) -> tuple[str, list[int]]:
     if number is None and count > 1:
         return f"cuda:{','.join(map(str, range(count)))}", list(range(count))
     if (number or 0) >= count:
-        raise ValueError(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} processes, "
+        raise NoSuchDevice(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} processes, "
                          "or choose another device.")
     return asked if number is None or ":" in asked else f"cuda:{number}", [number or 0]
 

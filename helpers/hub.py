@@ -11,7 +11,7 @@ import functools
 import importlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ANSWER_SECONDS = 5.0
@@ -144,7 +144,8 @@ def _patient(client):
         if _patience.gave_up:
             raise _patience.gave_up  # what the library asks next, instead of stopping, would only take its time too
         started = time.monotonic()
-        if request.method in ("GET", "HEAD"):  # an upload may take its time
+        reading = request.method in ("GET", "HEAD")
+        if reading:  # an upload may take its time, and keeps the library's own retries
             left = max(1.0, _patience.left(started))
             limits = {"connect": min(ANSWER_SECONDS, left), "read": min(READ_SECONDS, left)}
             asked = request.extensions.get("timeout") or {}
@@ -153,12 +154,13 @@ def _patient(client):
         try:
             response = send(request, stream=True, **kwargs)
         except transient:
-            _patience.failed(started)
+            if reading:
+                _patience.failed(started)
             raise
         to_be_retried = response.status_code in (408, 429) or response.status_code >= 500  # so the libraries see it
         response.stream = Watched(response.stream, is_answer=not to_be_retried)
         try:
-            if to_be_retried:
+            if to_be_retried and reading:
                 _patience.failed(started, f"has answered with error {response.status_code}")
             if not stream:
                 response.read()
@@ -239,6 +241,9 @@ def _explain_one(error: BaseException, repo_id: str, repo_type: str) -> HubError
     if status == 401:
         return HubError("The Hub does not accept the stored token: log in again with `hf auth login`, then run this "
                         f"again, or {OFFLINE}.", "token")
+    if status == 403:
+        return HubError(f"The Hub ({_endpoint()}) refuses the {what}: let your token read gated repositories (in its settings "
+                        f"on the Hub), ask whoever runs this network's proxy, or {OFFLINE}.", "token")
     if status == 429:
         return HubError(f"The Hub ({_endpoint()}) wants fewer requests from this address: log in with `hf auth login`, "
                         f"which allows more, wait a few minutes and run this again, or {OFFLINE}.", "busy")
@@ -293,9 +298,12 @@ def _remove_damaged_weights(repo_id: str) -> None:
         try:
             with safe_open(file, "pt"):
                 pass
-        except (SafetensorError, OSError):
-            file.resolve().unlink(missing_ok=True)
-            file.unlink(missing_ok=True)
+        except SafetensorError:
+            with suppress(OSError):  # Windows keeps files that are still open; the message matters more
+                file.resolve().unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
+        except OSError:
+            pass  # a file that cannot be opened now need not be damaged
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def load_model(
     Raises:
         HubError: the Hub did not give it (see `hub_access`).
         NotEnoughMemory: it does not fit here in any way.
-        ValueError: a device that is not there.
+        NoSuchDevice: a device that is not there.
     """
     local = model_id == TINY or Path(model_id).is_dir()
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from helpers.architecture import TINY
 from helpers.evaluation import SCORES
 from helpers.hub import is_hub_id
 from helpers.models import TINY_TITLE
@@ -33,7 +34,7 @@ base = load_model("tiny")
 model = PeftModel.from_pretrained(base, check_adapter(base, "the folder with this file"))"""
 
 
-def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]) -> Path:
+def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict], processes: int = 1) -> Path:
     """Write ``README.md`` into an adapter's folder: base model, data, licence, metrics and versions.
 
     `peft` leaves a template with empty headings there; this replaces it.
@@ -42,6 +43,7 @@ def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]
         folder: where `save_adapter` has put the adapter.
         profile: names the base model and the data, and holds the numbers of the training.
         log_history: ``trainer.state.log_history``; its first and last evaluation are reported.
+        processes: that trained together, each on ``batch_size`` clips.
 
     Returns:
         The file.
@@ -69,7 +71,7 @@ def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]
         metrics=[name for key, name in METRIC_IDS.items() if any(key in row for row in evaluations)] or None,
     )
     file, unfinished = folder / "README.md", folder / "README.md.unfinished"
-    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(profile, evaluations)}")
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(profile, evaluations, processes)}")
     unfinished.write_text(str(card), encoding="utf-8")
     os.replace(unfinished, file)
     return file
@@ -79,20 +81,26 @@ def _link(repo_id: str, folder: str = "") -> str:
     return f"[{repo_id}](https://huggingface.co/{folder}{repo_id})"
 
 
-def _text(profile: Profile, evaluations: Sequence[dict]) -> str:
+def _text(profile: Profile, evaluations: Sequence[dict], processes: int) -> str:
     """The card below its metadata."""
     shared_base = is_hub_id(profile.model_id)
     title = "Audio Flamingo 3" if shared_base else TINY_TITLE.lower()
     base = _link(profile.model_id) if shared_base else TINY_TITLE.lower()
     use = _USE_OF_HUB.format(base=profile.model_id) if shared_base else _USE_OF_TINY
-    data = "Procedural sounds with captions in AudioCaps' style"
-    if is_hub_id(profile.dataset_id):
+    own_sounds, shared_data = profile.dataset_id == TINY, is_hub_id(profile.dataset_id)
+    data = "Procedural sounds with captions in AudioCaps' style" if own_sounds else "Recordings that are not published here"
+    if shared_data:
         data = _link(profile.dataset_id, "datasets/")
-    licence = "No weights of anybody else are in it: the base model and the sounds are the course's own."
+    extent = "all clips to train on, and those of its validation split, if it has one, to evaluate on"
+    if own_sounds or shared_data:
+        extent = (f"the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to evaluate on, as "
+                  "far as there are so many")
+    licence = ("No weights of anybody else are in it: the base model is the course's own"
+               + (", and so are the sounds." if own_sounds else ". The data has terms of its own."))
     if profile.license:
         licence = (f"The base model's weights are {profile.license.terms}, and what is trained from them inherits "
                    f"that: see [its page]({profile.license.link}). The data has terms of its own.")
-    clips_a_step = profile.batch_size * profile.gradient_accumulation_steps
+    clips_a_step = processes * profile.batch_size * profile.gradient_accumulation_steps
     versions = "\n".join(f"- {name} {version}" for name in LIBRARIES if (version := installed_version(name)))
     return f"""# LoRA adapter for captions of sounds, on {title}
 
@@ -109,8 +117,7 @@ Ask "Describe the audio.", and decode greedily.
 
 ## Data
 
-{data}, split `train`: the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to
-evaluate on.
+{data}, split `train`: {extent}.
 
 ## Training
 

@@ -79,12 +79,16 @@ def main(arguments: list[str] | None = None) -> int:
     options, profile = read_options(arguments)
 
     from helpers.checkpoints import CheckpointError
-    from helpers.data import AudioError, CaptionError
+    from helpers.data import AudioError, CaptionError, SplitError
     from helpers.guards import TrainingError
+    from helpers.hardware import NoSuchDevice, NotEnoughMemory
+    from helpers.hub import HubError
 
+    explained = (AudioError, CaptionError, SplitError, CheckpointError, TrainingError, HubError, NoSuchDevice,
+                 NotEnoughMemory, FileNotFoundError)
     try:
         return _train(options, profile)
-    except (AudioError, CaptionError, CheckpointError, TrainingError, FileNotFoundError) as error:
+    except explained as error:
         print(f"helpers.train: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("helpers.train: interrupted; the same command with --resume goes on from the last whole checkpoint.",
@@ -94,6 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace, profile: Profile) -> int:
     import torch
+    from accelerate.utils import gather_object
+    from transformers import TrainerState
 
     from helpers.checkpoints import CheckpointError, last_whole_checkpoint
     from helpers.models import load_model, load_processor
@@ -111,22 +117,30 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
     model = load_model(profile.model_id, device=device, quiet=not first)
     # Checkpoints of this command are for going on from: with optimizer, schedule and random state beside the adapter.
     trainer = make_trainer(profile, model, processor, checkpoints, save_only_model=False)
+    if trainer.args.world_size > 1:
+        seen = gather_object([checkpoint.name if checkpoint else None])
+        if len(set(seen)) > 1:
+            raise CheckpointError("The machines do not see the same checkpoints: put --output on a disk that all of them "
+                                  "share.")
     if first:
         processes = trainer.args.world_size
         clips = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * processes
         print(f"{profile.max_steps} steps of {clips} clips in {processes} process{'es' if processes > 1 else ''}, "
               + (f"from {checkpoint.name} on." if checkpoint else
                  "from the beginning: there is no whole checkpoint." if options.resume else "from the beginning."))
+        if trainer.eval_dataset is None:
+            print("There are no clips to evaluate on beside those to train on.")
     if checkpoint and int(checkpoint.name.rpartition("-")[2]) >= profile.max_steps:
         # Nothing is left to train; `Trainer` would take one step more. Weights that are sharded have no such file.
         if not (checkpoint / "adapter_model.safetensors").is_file():
             raise CheckpointError(f"The run is at {checkpoint.name} already: ask for more steps with --steps.")
         trainer.model.load_adapter(str(checkpoint), "default", is_trainable=True)
+        trainer.state.log_history = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).log_history
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     folder = save_adapter(trainer, processor, options.output / "adapter")
     if first:
-        write_model_card(folder, profile, trainer.state.log_history)
+        write_model_card(folder, profile, trainer.state.log_history, trainer.args.world_size)
         print(f"The adapter is in {folder}.")
         if options.push:
             print(f"It is shared at {push_adapter(folder, options.push)}.")

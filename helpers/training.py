@@ -68,6 +68,14 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
     if arguments.world_size != processes:
         raise TrainingError(f"{processes} processes were launched, but they do not work together on {model.device.type}: each "
                             "would train a model of its own; launch one process.")
+    if arguments.n_gpu > 1:
+        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply the
+        # batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
+        arguments._n_gpu = 1
+    spread = getattr(model, "hf_device_map", None) is not None
+    if model.device.type == "cuda" and not spread and model.device != arguments.device:
+        raise TrainingError(f"The model is on {model.device}, but a single process trains on {arguments.device}: set "
+                            f"CUDA_VISIBLE_DEVICES={model.device.index} before the kernel starts, and name no device.")
     return arguments
 
 
@@ -75,13 +83,16 @@ def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | No
     """The profile's streams: clips to train on, and clips to evaluate on if there are any.
 
     Of the tiny data set and of one on the Hub: the first ``train_clips`` of its training split, and the next
-    ``eval_clips``. Of a folder: all clips of its training split, and of its validation split if it has one.
+    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: all clips of its training split, and of its validation split if it has one.
     """
     if Path(profile.dataset_id).is_dir():
         held_out = "validation" in check_folder(Path(profile.dataset_id))
         return (load_captions(profile.dataset_id, "train"),
                 load_captions(profile.dataset_id, "validation").take(profile.eval_clips) if held_out else None)
     stream = load_captions(profile.dataset_id, split="train")
+    known = (stream.info.splits or {}).get("train")
+    if known is not None and known.num_examples is not None and known.num_examples <= profile.train_clips:
+        return stream, None  # the Hub says how many there are, and they are all needed
     return stream.take(profile.train_clips), stream.skip(profile.train_clips).take(profile.eval_clips)
 
 
@@ -149,7 +160,7 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path) -> P
     weights that are sharded over processes are gathered; the first process writes.
     """
     fresh, old = (folder.with_name(f"{folder.name}.{state}-{trainer.state.global_step}") for state in ("saving", "old"))
-    first = trainer.is_world_process_zero()
+    first, whole = trainer.is_world_process_zero(), False
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     try:
@@ -160,14 +171,18 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path) -> P
         if first:
             processor.save_pretrained(fresh)
             (fresh / "training_args.bin").unlink(missing_ok=True)  # a pickle, and of no use to the adapter
+            whole = True
             shutil.rmtree(old, ignore_errors=True)
             if folder.exists():
                 folder.rename(old)
             fresh.rename(folder)
     finally:
         if first:
-            shutil.rmtree(fresh, ignore_errors=True)
+            if old.exists() and not folder.exists():  # stopped between the two moves, or the second was refused
+                old.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
+            if not whole:  # a whole one that could not be moved into place stays where it is
+                shutil.rmtree(fresh, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return folder
 
@@ -177,13 +192,14 @@ def ensure_adapter(profile: Profile) -> Path:
 
     Says how long it takes when it has to train: about a minute for the tiny profile on two cores.
     """
+    model = load_model(profile.model_id, quiet=True)
     try:
-        return check_adapter(load_model(profile.model_id, quiet=True), profile.adapter)
+        return check_adapter(model, profile.adapter)
     except AdapterError:
         pass
     print("There is no adapter yet, so the recipe of notebook 03 runs first (about a minute in the tiny profile, "
           "hours in the full one).")
-    model, processor = load_model(profile.model_id, quiet=True), load_processor(profile.model_id)
+    processor = load_processor(profile.model_id)
     with tempfile.TemporaryDirectory() as checkpoints:
         trainer = make_trainer(profile, model, processor, Path(checkpoints), eval_strategy="no", save_strategy="no")
         trainer.train()

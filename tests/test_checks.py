@@ -122,3 +122,19 @@ def test_a_full_disk(monkeypatch, tmp_path):
 def test_offline_by_choice():
     # tests/conftest.py sets HF_HUB_OFFLINE; what the Hub itself can answer is in test_hub_faults.py.
     assert "HF_HUB_OFFLINE" in checks.check_hub(FULL)[0].fix
+
+
+def test_a_diagnosis_does_not_fail_of_what_nobody_foresaw(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("helpers.checks.check_access", lambda *_: (_ for _ in ()).throw(KeyError("odd")))
+    hub = checks.check_hub(get_profile("full"))[0]
+    assert hub.fix.startswith("The Hub cannot be asked (KeyError): check the network")
+
+
+def test_a_refusal_is_explained():
+    from helpers.hub import explain
+
+    error = OSError("403 Client Error")
+    error.response = SimpleNamespace(status_code=403, headers={})
+    problem = explain(error, "owner/model")
+    assert problem.reason == "token" and "refuses the model owner/model" in str(problem)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import get_profile, load_model, profiles, train
+from helpers import HubError, NotEnoughMemory, get_profile, load_model, profiles, train
 from helpers.checkpoints import MARKER
 from helpers.training import make_trainer, save_adapter
 
@@ -115,6 +115,7 @@ def test_a_begun_run_is_not_written_over_and_a_finished_one_not_trained_further(
     assert "from checkpoint-2 on." in capsys.readouterr().out
     assert (output / "adapter" / "adapter_model.safetensors").read_bytes() == \
         (alone / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert (output / "adapter" / "README.md").read_text() == (alone / "adapter" / "README.md").read_text(), "with metrics"
     (output / "checkpoints" / "checkpoint-2" / MARKER).unlink()
     assert train.main([*options, "--resume"]) == 0
     assert "from checkpoint-1 on." in capsys.readouterr().out and log_of(output) == log_of(alone)
@@ -133,6 +134,18 @@ def test_a_folder_of_own_clips_is_trained_on_as_a_whole(short, test_clips, tmp_p
     assert train.main(["--data", str(tmp_path / "own"), "--steps", "2", "--output", str(tmp_path / "run")]) == 0
     assert log_of(tmp_path / "run").keys() == LOGGED
     assert "2 steps of 4 clips in 1 process, from the beginning." in capsys.readouterr().out
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert "not published here" in card and "The data has terms of its own" in card
+
+
+@pytest.mark.parametrize("error", [HubError("The Hub is away: wait.", "unreachable"), NotEnoughMemory("Too large: shrink.")])
+def test_what_loading_says_is_one_sentence_and_no_traceback(error, tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("helpers.models.load_model", refuse)
+    assert train.main(["--profile", "tiny", "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"helpers.train: {error}\n"
 
 
 def test_pushing_uploads_the_saved_folder(alone, monkeypatch):

@@ -92,6 +92,43 @@ def test_an_interrupted_save_leaves_the_old_adapter(model, processor, short, tmp
     assert [path.name for path in tmp_path.iterdir() if "saving" in path.name] == []
 
 
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_move_that_is_refused_loses_neither_adapter(model, processor, short, tmp_path, monkeypatch, refused):
+    """As Windows refuses to move a folder in which another program has a file open."""
+    trainer = make_trainer(short, model, processor, tmp_path / "checkpoints", disable_tqdm=True)
+    folder = save_adapter(trainer, processor, tmp_path / "adapter")
+    (folder / "mark").touch()
+    moves, rename = [], Path.rename
+
+    def refuse(self, target):
+        moves.append(target)
+        if len(moves) == refused:
+            raise PermissionError("in use")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        save_adapter(trainer, processor, folder)
+    assert (folder / "mark").exists(), "the old one is in its place"
+    (fresh,) = tmp_path.glob("adapter.saving-*")
+    assert (fresh / "adapter_model.safetensors").exists() and (fresh / "tokenizer.json").exists(), "the new one is kept"
+
+
+def test_a_data_set_with_no_clips_to_spare_is_trained_on_whole(monkeypatch):
+    from datasets import Dataset, SplitDict, SplitInfo
+
+    from helpers import training
+
+    stream = Dataset.from_dict({"caption": ["A dog barks"] * 3}).to_iterable_dataset()
+    stream.info.splits = SplitDict({"train": SplitInfo("train", num_examples=3)})
+    monkeypatch.setattr(training, "load_captions", lambda *_, **__: stream)
+    few = dataclasses.replace(get_profile("tiny"), dataset_id="somebody/few")
+    train, evaluation = training.load_splits(few)
+    assert len(list(train)) == 3 and evaluation is None
+    train, evaluation = training.load_splits(dataclasses.replace(few, train_clips=2))
+    assert len(list(train)) == 2 and len(list(evaluation)) == 1
+
+
 def test_a_saved_adapter_names_no_machine(model, processor, short, tmp_path):
     trainer = make_trainer(short, model, processor, tmp_path / "checkpoints", disable_tqdm=True)
     folder = save_adapter(trainer, processor, tmp_path / "adapter")
