@@ -210,7 +210,7 @@ def test_patience_is_earned(monkeypatch):
 
 def test_a_wrong_split(kernel, served_data):
     outcome = kernel.run(f"load_captions({served_data.id!r}, 'dev')")
-    assert (outcome.error, outcome.chain) == ("ValueError", 1) and outcome.seconds < SECONDS
+    assert (outcome.error, outcome.chain) == ("SplitError", 1) and outcome.seconds < SECONDS
     assert outcome.message == f"The data set {served_data.id} has no split 'dev'; it has 'train', 'validation', 'test'."
 
 
