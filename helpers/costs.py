@@ -17,6 +17,7 @@ PEAK_FLOPS = {"T4": 65e12, "L4": 121e12, "A100": 312e12, "H100": 989e12}
 """Peak of dense 16-bit matrix products with float32 sums, in operations a second, from NVIDIA's data sheets: T4 (float16),
 L4, A100 and H100 SXM (bfloat16). Where a sheet gives the figure "with sparsity", this is half of it."""
 
+
 @dataclass(frozen=True)
 class ClipFlops:
     """Floating-point operations to train on one clip; a multiplication and an addition count as two."""

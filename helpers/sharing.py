@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers.architecture import TINY
+from helpers.data import TINY
 from helpers.evaluation import SCORES
 from helpers.hub import is_hub_id
 from helpers.models import TINY_TITLE
