@@ -23,6 +23,16 @@ RUNS = Path(os.environ.get("COURSE_RUNS", ROOT / "runs"))
 """Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it."""
 
 
+TINY = "tiny"
+"""As a model: the one that lies in ``helpers/tiny/weights``. As a data set: the sounds that the course makes itself."""
+
+SAMPLING_RATE = 16_000
+"""Samples a second, in Hz: what Audio Flamingo 3 was trained on."""
+
+DESCRIBE_PROMPT = "Describe the audio."
+"""The question that the course asks, in training and afterwards."""
+
+
 @dataclass(frozen=True)
 class License:
     """Terms that an adapter inherits from the weights it was trained on, as the Hub's metadata names them."""

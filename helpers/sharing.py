@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers.data import TINY
-from helpers.evaluation import SCORES
 from helpers.hub import is_hub_id
-from helpers.models import TINY_TITLE
-from helpers.profiles import Profile
-from helpers.requirements import installed_version
+from helpers.metrics import SCORES
+from helpers.model.loading import TINY_TITLE
+from helpers.profiles import TINY, Profile
+from helpers.setup.requirements import installed_version
 
-LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate")
+CARD_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate")
 MEASURES = {"eval_loss": "loss (nats a token)", **SCORES}
 """What a card reports, where the log has it: key in the log -> name for people."""
 METRIC_IDS = {"eval_cider_d": "cider", "eval_event_f1": "f1"}
@@ -101,7 +100,7 @@ def _text(profile: Profile, evaluations: Sequence[dict], processes: int) -> str:
         licence = (f"The base model's weights are {profile.license.terms}, and what is trained from them inherits "
                    f"that: see [its page]({profile.license.link}). The data has terms of its own.")
     clips_a_step = processes * profile.batch_size * profile.gradient_accumulation_steps
-    versions = "\n".join(f"- {name} {version}" for name in LIBRARIES if (version := installed_version(name)))
+    versions = "\n".join(f"- {name} {version}" for name in CARD_LIBRARIES if (version := installed_version(name)))
     return f"""# LoRA adapter for captions of sounds, on {title}
 
 An adapter for {base} that describes a sound in one short sentence. It was made with a course on fine-tuning; nobody

@@ -41,7 +41,7 @@ def read_options(arguments: list[str] | None = None) -> tuple[argparse.Namespace
     Raises:
         SystemExit: an option is wrong; one sentence on stderr says which and what to do.
     """
-    from helpers.checkpoints import checkpoints
+    from helpers.training.resume import checkpoints
 
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -78,11 +78,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 1 after a sentence on stderr that says what is wrong."""
     options, profile = read_options(arguments)
 
-    from helpers.checkpoints import CheckpointError
-    from helpers.data import AudioError, CaptionError, SplitError
-    from helpers.guards import TrainingError
-    from helpers.hardware import NoSuchDevice, NotEnoughMemory
+    from helpers.audio.captions import SplitError
+    from helpers.audio.samples import AudioError
+    from helpers.audio.table import CaptionError
     from helpers.hub import HubError
+    from helpers.model.hardware import NoSuchDevice, NotEnoughMemory
+    from helpers.training.guard import TrainingError
+    from helpers.training.resume import CheckpointError
 
     explained = (AudioError, CaptionError, SplitError, CheckpointError, TrainingError, HubError, NoSuchDevice,
                  NotEnoughMemory, FileNotFoundError)
@@ -101,10 +103,10 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
     from accelerate.utils import gather_object
     from transformers import TrainerState
 
-    from helpers.checkpoints import CheckpointError, last_whole_checkpoint
-    from helpers.models import load_model, load_processor
+    from helpers.model.loading import load_model, load_processor
     from helpers.sharing import write_model_card
-    from helpers.training import make_trainer, save_adapter
+    from helpers.training.recipe import make_trainer, save_adapter
+    from helpers.training.resume import CheckpointError, last_whole_checkpoint
 
     first = int(os.environ.get("RANK", 0)) == 0  # set by torchrun and by `accelerate launch`
     device = None

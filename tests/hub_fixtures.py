@@ -51,7 +51,7 @@ def shards() -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def tiny_files() -> dict[str, bytes]:
     """The shipped model, file by file."""
-    from helpers.models import TINY_FOLDER
+    from helpers.model.loading import TINY_FOLDER
 
     return {file.name: file.read_bytes() for file in TINY_FOLDER.iterdir()}
 

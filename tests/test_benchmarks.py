@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from helpers import AudioFlamingo3DataCollator, DESCRIBE_PROMPT, get_profile, load_captions, lora_report, make_chat
+from helpers import DESCRIBE_PROMPT, AudioFlamingo3DataCollator, get_profile, load_captions, lora_report, make_chat
 from tests.benchmarks import jobs, mid_size, parts, table
 from tests.benchmarks.__main__ import ROOT, main, parse_arguments, starting_point
 from tests.benchmarks.guide import GuideDataCollator, guide_lora_config, make_guide_trainer

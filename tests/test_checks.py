@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from helpers import checks, estimate_memory, get_profile
-from helpers.checks import Diagnosis, Finding, check_setup
+from helpers import estimate_memory, get_profile
+from helpers.setup import doctor as checks
+from helpers.setup.doctor import Diagnosis, Finding, check_setup
 
 TINY, FULL = get_profile("tiny"), get_profile("full")
 
@@ -126,7 +127,7 @@ def test_offline_by_choice():
 
 def test_a_diagnosis_does_not_fail_of_what_nobody_foresaw(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("helpers.checks.check_access", lambda *_: (_ for _ in ()).throw(KeyError("odd")))
+    monkeypatch.setattr("helpers.setup.doctor.check_access", lambda *_: (_ for _ in ()).throw(KeyError("odd")))
     hub = checks.check_hub(get_profile("full"))[0]
     assert hub.fix.startswith("The Hub cannot be asked (KeyError): check the network")
 

@@ -14,8 +14,8 @@ import pytest
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 
-from helpers import badges
-from helpers.requirements import KEPT, TOOLS, install_missing, read_requirements, unmet_requirements
+from helpers.setup.requirements import KEPT, TOOLS, install_missing, read_requirements, unmet_requirements
+from tools import badges
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))

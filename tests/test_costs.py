@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helpers import count_clip_flops, estimate_cost
-from helpers.costs import PEAK_FLOPS
 from helpers.profiles import get_profile
-from helpers.training import lora_config
+from helpers.scale.costs import PEAK_FLOPS
+from helpers.training.recipe import lora_config
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers import AudioError, CaptionError, as_samples, data, group_references, load_audio, load_captions, validate_audio
+from helpers import AudioError, CaptionError, as_samples, group_references, load_audio, load_captions, validate_audio
+from helpers.audio import captions as data
 
 
 def tone(rate: int, seconds: float = 0.5, pitch: float = 440.0) -> np.ndarray:

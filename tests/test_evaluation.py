@@ -12,11 +12,21 @@ from datasets import Dataset
 from transformers import set_seed
 
 from helpers import (
-    CaptionEvaluation, Interval, cider_d, event_scores, get_profile, group_references, load_captions, plot_bars, plot_curve,
-    plot_intervals, upload_clip,
+    CaptionEvaluation,
+    Interval,
+    cider_d,
+    event_scores,
+    get_profile,
+    group_references,
+    load_captions,
+    plot_bars,
+    plot_curve,
+    plot_intervals,
+    upload_clip,
 )
-from helpers.data import SoundFileAudio
-from helpers.training import make_trainer
+from helpers.audio.captions import DecodedAudio
+from helpers.tiny.captions import EVENTS
+from helpers.training.recipe import make_trainer
 
 
 # ------------------------------------------------------------------------------------------------ during training
@@ -28,7 +38,7 @@ def watched(processor, tmp_path_factory):
     profile = dataclasses.replace(get_profile("tiny"), max_steps=4, train_clips=16, eval_clips=4, batch_size=4, eval_steps=2)
     clips = list(load_captions("tiny", "validation").take(5))
     set_seed(0)  # an adapter's first matrices are random
-    watcher = CaptionEvaluation(processor, clips, batch_size=5, max_new_tokens=20)
+    watcher = CaptionEvaluation(processor, clips, EVENTS, batch_size=5, max_new_tokens=20)
     trainer = make_trainer(profile, load_model(quiet=True), processor, tmp_path_factory.mktemp("run"), callbacks=[watcher],
                            logging_steps=1, save_strategy="no", disable_tqdm=True, warmup_steps=0)
     trainer.train()
@@ -41,7 +51,7 @@ def test_the_metric_stands_beside_the_loss(watched):
     assert [row["step"] for row in rows] == [2, 4] and len(watcher.captions) == 2
     for row, texts in zip(rows, watcher.captions):
         assert row["eval_cider_d"] == pytest.approx(cider_d(texts, [[clip["caption"]] for clip in clips]).mean())
-        assert row["eval_event_f1"] == pytest.approx(event_scores(texts, clips).f1)
+        assert row["eval_event_f1"] == pytest.approx(event_scores(texts, clips, EVENTS).f1)
 
 
 def test_evaluate_returns_the_metric_and_training_goes_on_as_before(watched):
@@ -66,7 +76,7 @@ def test_captioning_on_the_way_does_not_change_the_training(processor, watched, 
 
 def test_one_clip_is_too_few(processor, test_clips):
     with pytest.raises(ValueError, match="1 clips to caption.*at least two"):
-        CaptionEvaluation(processor, test_clips[:1])
+        CaptionEvaluation(processor, test_clips[:1], EVENTS)
 
 
 def test_the_curve_shows_loss_and_metric(watched):
@@ -106,10 +116,10 @@ def _row(clip, caption, start=30):
 def test_five_rows_a_clip_become_one_example(monkeypatch):
     """Laid out as AudioCaps' test split is: one row a caption, the rows of a clip anywhere in the split."""
     rows = [_row(clip, f"Caption {number} of {clip}") for number in range(5) for clip in (2, 0, 1)]
-    stream = Dataset.from_list(rows).to_iterable_dataset().cast_column("audio", SoundFileAudio())
+    stream = Dataset.from_list(rows).to_iterable_dataset().cast_column("audio", DecodedAudio())
     decoded = []
-    real = SoundFileAudio.decode_example
-    monkeypatch.setattr(SoundFileAudio, "decode_example", lambda self, value, **_: decoded.append(1) or real(self, value))
+    real = DecodedAudio.decode_example
+    monkeypatch.setattr(DecodedAudio, "decode_example", lambda self, value, **_: decoded.append(1) or real(self, value))
     clips = group_references(stream)
     assert [clip["youtube_id"] for clip in clips] == ["video2", "video0", "video1"]
     assert clips[1]["references"] == [f"Caption {number} of 0" for number in range(5)]
@@ -154,6 +164,6 @@ def test_a_bad_upload_is_answered_in_words():
 
 
 def test_uploads_of_ipywidgets_7():
-    from helpers.widgets import uploaded_files
+    from helpers.show.widgets import uploaded_files
 
     assert uploaded_files({"a.wav": {"content": b"12"}}) == [("a.wav", b"12")]

@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from helpers import AudioFlamingo3DataCollator, build_on_meta, estimate_memory, get_profile, lora_report
-from helpers.architecture import count_audio_tokens, count_windows, quantizable, read_config
-from helpers.training import lora_config
+from helpers.model.architecture import count_audio_tokens, count_windows, quantizable, read_config
+from helpers.training.recipe import lora_config
 
 FULL = get_profile("full")
 

@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import TrainerCallback
 
 from helpers import AudioFlamingo3DataCollator, CaptionError, TrainingError, TrainingGuard, get_profile
-from helpers.collator import IGNORED
-from helpers.training import make_trainer
+from helpers.chat import IGNORED
+from helpers.training.recipe import make_trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

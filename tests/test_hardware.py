@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from helpers import choose_hardware, get_profile, hardware, hardware_settings, load_model, models
-from helpers.hardware import NotEnoughMemory
-from helpers.memory import GIB
+from helpers import choose_hardware, get_profile, hardware_settings, load_model
+from helpers.model import hardware
+from helpers.model import loading as models
+from helpers.model.hardware import NotEnoughMemory
+from helpers.model.memory import GIB
 
 FULL = "nvidia/audio-flamingo-3-hf"
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,7 +215,7 @@ def test_checkpointing_is_without_reentrance():
 def _adapted(dtype, **settings):
     from peft import get_peft_model
 
-    from helpers.training import lora_config
+    from helpers.training.recipe import lora_config
 
     return get_peft_model(load_model(dtype=dtype, quiet=True), lora_config(get_profile("tiny")), **settings)
 

@@ -95,14 +95,14 @@ from pathlib import Path
 from peft import PeftModel
 from huggingface_hub import HfApi
 from helpers import CaptionEvaluation, caption, check_adapter, get_profile
-from helpers import make_trainer, save_adapter, write_model_card
+from helpers import load_vocabulary, make_trainer, save_adapter, write_model_card
 
 profile = get_profile()
 processor, model = load_processor(profile.model_id), load_model(profile.model_id, quiet=True)
 checkpoints = Path(tempfile.mkdtemp())
 clips = list(load_captions(profile.dataset_id, "train").take(2))
 trainer = make_trainer(profile, model, processor, checkpoints, save_strategy="no", disable_tqdm=True,
-                       callbacks=[CaptionEvaluation(processor, clips, max_new_tokens=8)])
+                       callbacks=[CaptionEvaluation(processor, clips, load_vocabulary("tiny"), max_new_tokens=8)])
 trainer.train()
 folder = save_adapter(trainer, processor, profile.adapter)
 write_model_card(folder, profile, trainer.state.log_history)

@@ -223,7 +223,7 @@ def diagnose(kernel, hub, served_model, served_data):
         outcome = kernel.run(f"""
 import dataclasses, os
 from helpers import get_profile
-from helpers.checks import check_hub
+from helpers.setup.doctor import check_hub
 if {token!r}: os.environ["HF_TOKEN"] = {token!r}
 try:
     found = check_hub(dataclasses.replace(get_profile("full"), **{ids!r}))

@@ -8,10 +8,10 @@ from peft import get_peft_model
 from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration
 
 from helpers import estimate_memory, get_profile, load_model, memory_table, model_bytes, peak_memory
-from helpers.architecture import count_audio_tokens, count_windows
-from helpers.memory import GPU_MEMORY
-from helpers.models import spare_audio_tower
-from helpers.training import lora_config
+from helpers.model.architecture import count_audio_tokens, count_windows
+from helpers.model.loading import spare_audio_tower
+from helpers.model.memory import GPU_MEMORY
+from helpers.training.recipe import lora_config
 
 TINY = get_profile("tiny")
 

@@ -9,11 +9,22 @@ import pytest
 from pycocoevalcap.cider.cider import Cider
 
 from helpers import (
-    Interval, bootstrap_by_group, bootstrap_difference, bootstrap_interval, caption_statistics, cider_d, claimed_relation,
-    event_confusions, event_counts, event_f1, event_scores, order_accuracy, true_relation,
+    Interval,
+    bootstrap_by_group,
+    bootstrap_difference,
+    bootstrap_interval,
+    caption_statistics,
+    cider_d,
+    claimed_relation,
+    event_confusions,
+    event_counts,
+    event_f1,
+    event_scores,
+    order_accuracy,
+    true_relation,
 )
-from helpers.metrics import tokenize
-from helpers.tiny.captions import PHRASES, OVERLAP, SEQUENCE, SINGLE, write_captions
+from helpers.metrics.wording import tokenize
+from helpers.tiny.captions import EVENTS, OVERLAP, PHRASES, SEQUENCE, SINGLE, write_captions
 
 
 # -------------------------------------------------------------------------------------------------------- CIDEr-D
@@ -125,7 +136,7 @@ TRUTHS = [_truth("dog", "rain"), _truth("dog", "rain"), _truth("cat", "bell", re
 
 
 def test_counts_add_up_to_the_scores():
-    counts, scores = event_counts(TEXTS, TRUTHS), event_scores(TEXTS, TRUTHS)
+    counts, scores = event_counts(TEXTS, TRUTHS, EVENTS), event_scores(TEXTS, TRUTHS, EVENTS)
     assert event_f1(counts) == scores.f1 == pytest.approx(10 / 12)
     assert order_accuracy(counts) == scores.order == 0.5
     assert math.isnan(order_accuracy(counts[2:])), "no two in a row among them"
@@ -134,7 +145,7 @@ def test_counts_add_up_to_the_scores():
 def test_confusions():
     texts = ["A cat meows", "A cat meows", "A cat meows and rain falls", "Nothing"]
     truths = [_truth("dog"), _truth("dog"), _truth("cat"), _truth("bell", "siren")]
-    assert event_confusions(texts, truths) == [
+    assert event_confusions(texts, truths, EVENTS) == [
         ("dog", "cat", 2), ("(nothing)", "rain", 1), ("bell", "(nothing)", 1), ("siren", "(nothing)", 1)]
 
 
@@ -204,5 +215,5 @@ def test_groups_have_their_own_intervals():
     assert list(found) == ["a", "b"] and found["b"] == Interval(1, 1, 1) and found["a"].value == 5
     with pytest.raises(ValueError, match="1 groups for 2 clips"):
         bootstrap_by_group([1, 2], ["a"])
-    nothing = bootstrap_by_group(event_counts(TEXTS[2:], TRUTHS[2:]), ["x", "x"], order_accuracy)
+    nothing = bootstrap_by_group(event_counts(TEXTS[2:], TRUTHS[2:], EVENTS), ["x", "x"], order_accuracy)
     assert math.isnan(nothing["x"].value) and math.isnan(nothing["x"].low) and str(nothing["x"]) == "unknown"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers import load_captions
-from helpers.architecture import TINY_FOLDER
+from helpers.model.architecture import TINY_FOLDER
 from helpers.tiny import captions
 from helpers.tiny.pretrain import exact_answers, frame_targets, in_style, learning_rate, tokenize
 from helpers.tiny.scenes import Event, Scene

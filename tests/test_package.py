@@ -33,17 +33,51 @@ def test_every_public_name_exists_and_has_words():
         helpers.nonsense
 
 
+FLOORS = ["profiles", "hub", "metrics", "tiny", "audio", "chat", "model", "captioning", "training", "scale", "show",
+          "setup", "sharing", "train", "tiny.pretrain"]
+"""Rooms of the package from the general to the particular; a module imports from its own floor or from one below."""
+
+
+def _floor(module: str) -> int:
+    """Of ``helpers.room.module``; a module that is named itself has a floor of its own."""
+    name = module.removeprefix("helpers.")
+    return FLOORS.index(name if name in FLOORS else name.split(".")[0])
+
+
+def _imports(path: Path) -> list[str]:
+    """Modules of the package that a file imports anywhere in it, inside functions too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
+            inner = [f"{node.module}.{name.name}" for name in node.names]
+            is_module = [(ROOT / name.replace(".", "/")).with_suffix(".py").is_file() for name in inner]
+            found += [name if there else node.module for name, there in zip(inner, is_module, strict=True)]
+    return found
+
+
+def _modules() -> dict[str, Path]:
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / "helpers").rglob("*.py")
+            if path != ROOT / "helpers" / "__init__.py"}
+
+
 def test_imports_point_one_way():
-    """Within helpers: from the specific to the general, never back, and no module knows a notebook."""
-    order = ["tiny", "requirements", "profiles", "hub", "data", "lora", "architecture", "memory", "hardware", "models",
-             "collator", "guards", "checkpoints", "streaming", "inference", "pipeline", "metrics", "evaluation", "training",
-             "sharing", "train", "profiling", "costs", "recordings", "plots", "widgets"]
-    for module in order[1:]:
-        tree = ast.parse((ROOT / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
-                used = node.module.split(".")[1]
-                assert order.index(used) < order.index(module), f"{module} imports {used}"
+    """From what is particular to what is general, never back."""
+    for module, path in _modules().items():
+        for used in _imports(path):
+            assert _floor(used) <= _floor(module), f"{module} imports {used}, which stands above it"
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {module: set(_imports(path)) for module, path in _modules().items()}
+
+    for module in graph:
+        below, todo = set(), [module]
+        while todo:
+            for used in graph.get(todo.pop(), ()):
+                if used not in below:
+                    below.add(used)
+                    todo.append(used)
+        assert module not in below, f"{module} imports itself through others"
 
 
 def _tracked() -> list[Path]:

@@ -9,10 +9,9 @@ import torch
 from peft import get_peft_model
 
 from helpers import AudioFlamingo3DataCollator, get_profile, load_captions, profile_steps, step_shares
-from helpers.profiling import PHASES
-from helpers.streaming import ClipStream
-from helpers.training import lora_config
-
+from helpers.audio.order import ClipStream
+from helpers.scale.profiling import PHASES
+from helpers.training.recipe import lora_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,7 +30,7 @@ def test_each_phase_is_charged_with_its_own_time(adapted, processor, monkeypatch
         return lambda *args, **kwargs: (time.sleep(seconds), function(*args, **kwargs))[1]
 
     plain = step_shares(profile_steps(adapted, AudioFlamingo3DataCollator(processor), stream(), 2, steps=1, warmup=1))
-    monkeypatch.setattr("helpers.profiling.as_samples", slowed(lambda audio: real_samples(audio), pauses["decode"] / 2))
+    monkeypatch.setattr("helpers.scale.profiling.as_samples", slowed(lambda audio: real_samples(audio), pauses["decode"] / 2))
     monkeypatch.setattr(base.model.audio_tower, "forward", slowed(base.model.audio_tower.forward, pauses["encoder"]))
     language_model = base.model.language_model
     monkeypatch.setattr(language_model, "forward", slowed(language_model.forward, pauses["language model"]))
@@ -43,7 +42,7 @@ def test_each_phase_is_charged_with_its_own_time(adapted, processor, monkeypatch
 
 
 def real_samples(audio):
-    from helpers.data import as_samples
+    from helpers.audio.samples import as_samples
 
     return as_samples(audio)
 

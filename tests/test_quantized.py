@@ -9,11 +9,18 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from helpers import (
-    AudioFlamingo3DataCollator, caption, check_adapter, get_profile, is_quantized, load_model, make_chat, register_pipeline,
+    AudioFlamingo3DataCollator,
+    caption,
+    check_adapter,
+    get_profile,
+    is_quantized,
+    load_model,
+    make_chat,
+    register_pipeline,
 )
-from helpers.lora import lora_report
-from helpers.models import quantized_modules
-from helpers.training import lora_config, make_trainer, save_adapter
+from helpers.model.loading import quantized_modules
+from helpers.model.lora import lora_report
+from helpers.training.recipe import lora_config, make_trainer, save_adapter
 
 TINY = get_profile("tiny")
 
@@ -63,7 +70,7 @@ def test_only_the_language_model_is_quantized(model):
 ])
 def test_other_skip_lists_are_caught(monkeypatch, skip):
     """The first is the obvious one, which skips nothing under ``model.``; the second skips too much."""
-    from helpers import models
+    from helpers.model import loading as models
 
     monkeypatch.setattr(models, "UNQUANTIZED", skip)
     with pytest.raises(RuntimeError, match="28 should be"):

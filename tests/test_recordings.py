@@ -11,11 +11,18 @@ import soundfile
 import soxr
 
 from helpers import (
-    CaptionError, bootstrap_interval, caption, cider_d, get_profile, load_captions, read_folder, split_by_source,
+    CaptionError,
+    bootstrap_interval,
+    caption,
+    cider_d,
+    get_profile,
+    load_captions,
+    read_folder,
+    split_by_source,
     write_example_folder,
 )
-from helpers.recordings import source_of
-from helpers.training import make_trainer, save_adapter
+from helpers.audio.folder import source_of
+from helpers.training.recipe import make_trainer, save_adapter
 
 RATES = [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000]
 SUFFIXES = [".wav", ".flac", ".ogg", ".mp3"]

@@ -18,9 +18,9 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from helpers import CaptionError, CheckpointError, get_profile, last_whole_checkpoint, load_captions, load_model
-from helpers.checkpoints import MARKER, is_whole
-from helpers.streaming import SEEN, ClipStream, SkipSeen
-from helpers.training import make_trainer, save_adapter
+from helpers.audio.order import SEEN, ClipStream, SkipSeen
+from helpers.training.recipe import make_trainer, save_adapter
+from helpers.training.resume import MARKER, is_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -234,7 +234,7 @@ def test_reading_a_sibling_stream_in_between_does_not_move_the_position():
 
 
 def test_nothing_is_decoded_before_it_is_collated(monkeypatch):
-    from helpers import data
+    from helpers.audio import captions as data
 
     monkeypatch.setattr(data, "load_audio", lambda *_: pytest.fail("decoded"))
     stream = ClipStream(load_captions("tiny", "train").take(8), 4)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from helpers import HubError, NotEnoughMemory, get_profile, load_model, profiles, train
-from helpers.checkpoints import MARKER
-from helpers.training import make_trainer, save_adapter
+from helpers.training.recipe import make_trainer, save_adapter
+from helpers.training.resume import MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -143,7 +143,7 @@ def test_what_loading_says_is_one_sentence_and_no_traceback(error, tmp_path, mon
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr("helpers.models.load_model", refuse)
+    monkeypatch.setattr("helpers.model.loading.load_model", refuse)
     assert train.main(["--profile", "tiny", "--output", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"helpers.train: {error}\n"
 
@@ -184,9 +184,9 @@ os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 PartialState._prepare_backend = lambda self, cpu=False, sagemaker_dp=False, backend=None: ("gloo", DistributedType.MULTI_GPU)
-import helpers.training
-arguments = helpers.training.TrainingArguments
-helpers.training.TrainingArguments = lambda **settings: arguments(**{**settings, "use_cpu": False})
+import helpers.training.recipe
+arguments = helpers.training.recipe.TrainingArguments
+helpers.training.recipe.TrainingArguments = lambda **settings: arguments(**{**settings, "use_cpu": False})
 """
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from helpers import ensure_adapter, event_scores, get_profile
-from helpers.metrics import reads_like_audiocaps
+from helpers.metrics.events import reads_like_audiocaps
 from helpers.profiles import PROFILES
-from helpers.training import lora_config, make_trainer, save_adapter, training_arguments
+from helpers.tiny.captions import EVENTS
+from helpers.training.recipe import lora_config, make_trainer, save_adapter, training_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -117,7 +118,7 @@ def test_a_move_that_is_refused_loses_neither_adapter(model, processor, short, t
 def test_a_data_set_with_no_clips_to_spare_is_trained_on_whole(monkeypatch):
     from datasets import Dataset, SplitDict, SplitInfo
 
-    from helpers import training
+    from helpers.training import recipe as training
 
     stream = Dataset.from_dict({"caption": ["A dog barks"] * 3}).to_iterable_dataset()
     stream.info.splits = SplitDict({"train": SplitInfo("train", num_examples=3)})
@@ -157,16 +158,16 @@ def _truth(*labels, relation="sequence"):
 def test_event_scores_by_hand():
     texts = ["A dog barks followed by rain falling", "Rain falls followed by a dog barking", "A cat meows", "The audio clip is silent."]
     truths = [_truth("dog", "rain"), _truth("dog", "rain"), _truth("cat", "bell", relation="overlap"), _truth("siren")]
-    scores = event_scores(texts, truths)
+    scores = event_scores(texts, truths, EVENTS)
     assert scores.precision == 1.0 and scores.recall == pytest.approx(5 / 7) and scores.f1 == pytest.approx(10 / 12)
     assert scores.order == 0.5 and scores.style == 0.75
 
 
 def test_event_scores_count_what_is_not_there_and_read_captions_without_truth():
-    assert event_scores(["A cow moos"], [_truth("dog")]).f1 == 0
-    assert event_scores(["A dog barks"], [{"caption": "Several dogs are barking"}]).f1 == 1
+    assert event_scores(["A cow moos"], [_truth("dog")], EVENTS).f1 == 0
+    assert event_scores(["A dog barks"], [{"caption": "Several dogs are barking"}], EVENTS).f1 == 1
     with pytest.raises(ValueError, match="1 texts for 2 clips"):
-        event_scores(["A dog barks"], [_truth("dog")] * 2)
+        event_scores(["A dog barks"], [_truth("dog")] * 2, EVENTS)
 
 
 @pytest.mark.parametrize("text, like", [("A dog barks", True), ("The audio clip contains a dog.", False), ("dog, rain", False), ("", False)])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from helpers import get_profile, load_model
-from helpers.collator import IGNORED
-from helpers.training import make_trainer
+from helpers.chat import IGNORED
+from helpers.training.recipe import make_trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

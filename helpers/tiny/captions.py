@@ -12,9 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-SINGLE, SEQUENCE, OVERLAP = "single", "sequence", "overlap"
+from helpers.metrics.events import OVERLAP, SEQUENCE, SINGLE, mentioned_events
 
-DESCRIBE_PROMPT = "Describe the audio."
 TAGS_PROMPT = "What sounds are in the audio?"
 COUNT_PROMPT = "How many sounds are there?"
 FIRST_PROMPT = "Which sound comes first?"
@@ -201,11 +200,10 @@ _MENTIONS = {
 }
 
 
+EVENTS = {label: _MENTIONS.get(label, rf"\b{label}s?\b") for label in PHRASES}
+"""Sound class -> regular expression that finds it in lower-case text: the vocabulary of event F1."""
+
+
 def mentioned_labels(text: str) -> list[str]:
     """Sound classes that a free text names, in order of first mention; works on captions, long answers and tags."""
-    found = []
-    for label in PHRASES:
-        match = re.search(_MENTIONS.get(label, rf"\b{label}s?\b"), text.lower())
-        if match:
-            found.append((match.start(), label))
-    return [label for _, label in sorted(found)]
+    return mentioned_events(text, EVENTS)

@@ -234,7 +234,7 @@ def teach_answers(model, processor, pools: list[tuple[list[Scene], list[torch.Te
 @torch.no_grad()
 def exact_answers(model, processor, scenes: list[Scene], prompt: str) -> float:
     """Share of clips whose greedy answer to ``prompt`` is right to the letter."""
-    from helpers.inference import caption
+    from helpers.captioning.captions import caption
 
     expected = {captions.DESCRIBE_PROMPT: lambda s: captions.long_answer(s.labels, s.relation),
                 captions.TAGS_PROMPT: lambda s: captions.tags(s.labels)}[prompt]
@@ -244,7 +244,7 @@ def exact_answers(model, processor, scenes: list[Scene], prompt: str) -> float:
 
 def in_style(model, processor, scenes: list[Scene]) -> float:
     """Share of clips that the model describes in AudioCaps' style: nought before fine-tuning."""
-    from helpers.inference import caption
+    from helpers.captioning.captions import caption
 
     answers = caption(model, processor, [scene.samples for scene in scenes], batch_size=32)
     return float(np.mean([captions.parse_caption(answer) is not None for answer in answers]))

@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-SAMPLING_RATE = 16_000
-"""Samples a second, in Hz: what Audio Flamingo 3 hears."""
+from helpers.profiles import SAMPLING_RATE
 
 Rng = np.random.Generator
 

@@ -15,9 +15,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import Trainer
 from transformers.processing_utils import ProcessorMixin
 
-from helpers.collator import DESCRIBE_PROMPT, make_chat
-from helpers.profiles import Profile
-from helpers.training import training_arguments
+from helpers.chat import make_chat
+from helpers.profiles import DESCRIBE_PROMPT, Profile
+from helpers.training.recipe import training_arguments
 
 GUIDE_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """The guide's suffixes. The first three are also the names of the audio tower's attention projections."""
@@ -54,7 +54,7 @@ def guide_lora_config(profile: Profile) -> LoraConfig:
 
 
 def make_guide_trainer(profile: Profile, model, processor: ProcessorMixin, output: Path, train, **overrides) -> Trainer:
-    """The guide's ``Trainer``: the counterpart of `helpers.training.make_trainer`, with the same arguments."""
+    """The guide's ``Trainer``: the counterpart of `helpers.training.recipe.make_trainer`, with the same arguments."""
     return Trainer(
         model=get_peft_model(model, guide_lora_config(profile)),
         args=training_arguments(profile, model, output, eval_strategy="no", **overrides),

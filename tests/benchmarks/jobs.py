@@ -19,15 +19,17 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
 from transformers.utils import logging
 
-from helpers.collator import IGNORED, AudioFlamingo3DataCollator
-from helpers.data import load_captions
-from helpers.inference import caption
-from helpers.lora import lora_report
-from helpers.metrics import cider_d, event_counts, event_f1
-from helpers.models import load_model, load_processor
-from helpers.profiles import Profile, get_profile
+from helpers.audio.captions import load_captions
+from helpers.audio.vocabulary import load_vocabulary
+from helpers.captioning.captions import caption
+from helpers.chat import IGNORED, AudioFlamingo3DataCollator
+from helpers.metrics.cider import cider_d
+from helpers.metrics.events import event_counts, event_f1
+from helpers.model.loading import load_model, load_processor
+from helpers.model.lora import lora_report
+from helpers.profiles import TINY, Profile, get_profile
 from helpers.tiny.captions import OVERLAP, parse_caption
-from helpers.training import make_trainer, training_arguments
+from helpers.training.recipe import make_trainer, training_arguments
 from tests.benchmarks import mid_size
 from tests.benchmarks.guide import GuideDataCollator, make_guide_trainer
 from tests.benchmarks.memory import PeakMemory
@@ -139,7 +141,7 @@ def caption_scores(model, processor, examples: list[dict]) -> dict[str, float]:
     texts = caption(model, processor, [example["audio"] for example in examples], batch_size=32, max_new_tokens=40)
     return {
         "matching": statistics.fmean(matches(text, truth) for text, truth in zip(texts, examples)),
-        "event_f1": float(event_f1(event_counts(texts, examples))),
+        "event_f1": float(event_f1(event_counts(texts, examples, load_vocabulary(TINY)))),
         "cider_d": float(cider_d(texts, [example["references"] for example in examples]).mean()),
     }
 

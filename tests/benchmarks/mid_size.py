@@ -17,8 +17,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from helpers.data import SAMPLING_RATE
-from helpers.models import load_processor
+from helpers.model.loading import load_processor
+from helpers.profiles import SAMPLING_RATE
 from helpers.tiny.captions import write_captions
 from helpers.tiny.scenes import compose
 

@@ -1,0 +1,145 @@
+"""Captioned audio as streams: nothing is downloaded or decoded before it is asked for.
+
+`datasets` decodes audio through torchcodec, which needs FFmpeg's shared libraries. Here the column keeps the raw
+bytes, and `DecodedAudio` decodes them at the very end of the stream.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Audio, IterableDataset, get_dataset_split_names, load_dataset
+
+from helpers.audio.samples import load_audio
+from helpers.audio.table import check_folder
+from helpers.hub import hub_access, is_hub_id
+from helpers.profiles import SAMPLING_RATE, TINY
+
+
+class SplitError(ValueError):
+    """A split that a source does not have; the message lists those it has."""
+
+
+@dataclass
+class DecodedAudio(Audio):
+    """`datasets.Audio`, decoded by `load_audio` instead of torchcodec.
+
+    As a feature it decodes at the very end of a stream: clips that ``skip`` passes over are never decoded.
+    """
+
+    sampling_rate: int | None = SAMPLING_RATE
+    _type: str = field(default="DecodedAudio", init=False, repr=False)
+
+    def encode_example(self, value: dict | str) -> dict:
+        """What a stream hands over is already ``{"bytes", "path"}``, or a path; keep it."""
+        return {"bytes": None, "path": value} if isinstance(value, str) else value
+
+    def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> dict:
+        """Decode to ``{"array": float32 mono, "sampling_rate": 16000, "path": file name}``."""
+        if "array" in value:  # decoding twice is harmless
+            return value
+        content, path = value.get("bytes"), value.get("path")
+        name = Path(path).name if path else None
+        if content is None and path is not None and "://" in path:
+            from datasets.utils.file_utils import xopen
+
+            with xopen(path, "rb") as file:
+                content = file.read()
+        array = load_audio(content if content is not None else path, name)
+        return {"array": array, "sampling_rate": SAMPLING_RATE, "path": name}
+
+
+def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDataset:
+    """Stream captioned clips: nothing is downloaded or decoded before it is asked for.
+
+    Args:
+        source: ``"tiny"`` for the sounds this course makes, a Hub id such as ``"OpenSound/AudioCaps"``, or a folder
+            of audio files with a ``metadata.csv`` or ``metadata.jsonl`` that has the columns ``file_name`` and
+            ``caption`` (the ``audiofolder`` convention of `datasets`).
+        split: name of the split.
+
+    Returns:
+        A streaming dataset. Each example has ``audio`` = ``{"array": float32 mono, "sampling_rate": 16000, "path"}``
+        and ``caption``, besides the source's other columns.
+
+    Raises:
+        SplitError: there is no such split.
+        FileNotFoundError: there is no such folder.
+        HubError: the Hub did not give the data set (see `hub_access`).
+        CaptionError: the folder's metadata table is missing or incomplete.
+    """
+    if source == TINY:
+        stream = _load_tiny(split)
+    elif Path(source).is_dir():
+        stream = _load_folder(Path(source), split)
+    elif not is_hub_id(source):
+        raise FileNotFoundError(
+            f"There is no folder {os.fspath(source)!r}: give a folder of audio files, a Hub id such as "
+            f"'OpenSound/AudioCaps', or {TINY!r}."
+        )
+    else:
+        stream = _load_hub(source, split)
+    return stream.cast_column("audio", DecodedAudio())
+
+
+def _check_split(split: str, available: list[str], source: str) -> None:
+    if split not in available:
+        raise SplitError(f"{source} has no split {split!r}; it has {', '.join(map(repr, available))}.") from None
+
+
+def _load_tiny(split: str) -> IterableDataset:
+    from helpers.tiny.dataset import SPLITS, ensure_dataset
+
+    _check_split(split, list(SPLITS), "The tiny data set")
+    files = sorted(str(file) for file in ensure_dataset().glob(f"{split}-*.parquet"))
+    return load_dataset("parquet", data_files={split: files}, split=split, streaming=True)
+
+
+def _load_hub(source: str, split: str) -> IterableDataset:
+    with hub_access(source, "dataset"):
+        try:
+            return load_dataset(source, split=split, streaming=True)
+        except ValueError as error:
+            if "split" not in str(error).lower():
+                raise
+            _check_split(split, get_dataset_split_names(source), f"The data set {source}")
+            raise
+
+
+def _load_folder(folder: Path, split: str) -> IterableDataset:
+    available = check_folder(folder)
+    _check_split(split, available, f"The folder {folder.name!r}")
+    return load_dataset("audiofolder", data_dir=str(folder), split=split, streaming=True)
+
+
+def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dict]:
+    """One example a clip, with everything that people wrote about it in ``references``.
+
+    AudioCaps' validation and test splits have five captions a clip, as five rows that share ``youtube_id`` and
+    ``start_time`` and lie anywhere in the split; so all rows are read before the first clip is whole. Clips of a
+    stream are decoded once, not once a caption. The tiny data set brings ``references`` already.
+
+    Args:
+        rows: examples with ``audio`` and ``caption``, from `load_captions` or a list. Rows are of the same clip if
+            ``youtube_id`` and ``start_time`` agree; without these columns each row is a clip of its own.
+        clips: keep the first so many clips (default: all) with all of their captions.
+
+    Returns:
+        The clips in the order in which they first appear: each the first row of its clip plus ``references``, a list
+        of one or more texts.
+    """
+    if isinstance(rows, IterableDataset):
+        rows = rows.cast_column("audio", DecodedAudio(decode=False))
+    found: dict = {}
+    for number, row in enumerate(rows):
+        key = (row["youtube_id"], row.get("start_time")) if row.get("youtube_id") else number
+        if key not in found:
+            if clips is not None and len(found) >= clips:
+                continue
+            found[key] = {**row, "references": []}
+        found[key]["references"] += row.get("references") or [row["caption"]]
+    decode = DecodedAudio().decode_example
+    return [{**row, "audio": decode(row["audio"]) if "bytes" in row["audio"] else row["audio"]} for row in found.values()]

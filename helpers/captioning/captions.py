@@ -1,0 +1,103 @@
+"""Captions for one clip or many."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.processing_utils import ProcessorMixin
+
+from helpers.audio.samples import as_samples
+from helpers.chat import make_chat
+from helpers.profiles import DESCRIBE_PROMPT
+
+GREEDY = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+"""Greedy decoding. The Hub checkpoint's own configuration samples, and its knobs would be warned about unused."""
+
+
+class CaptioningInterrupted(KeyboardInterrupt):
+    """Captioning was stopped by hand; ``answers`` holds what was finished, with ``None`` for the rest."""
+
+    def __init__(self, answers: list[str | None]):
+        done = sum(answer is not None for answer in answers)
+        super().__init__(f"Stopped after {done} of {len(answers)} clips; the finished captions are in this exception's "
+                         "'answers'.")
+        self.answers = answers
+
+
+def is_many(audio: Any) -> bool:
+    """Whether ``audio`` is a list of clips rather than one clip."""
+    return isinstance(audio, list | tuple)
+
+
+def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], **generate_kwargs) -> list[str]:
+    """Continue each chat with one answer of the assistant.
+
+    Args:
+        model: an AF3, with or without an adapter, on any device.
+        processor: its processor.
+        chats: chats that end in a user's turn, clips as 16 kHz mono float32 arrays.
+        **generate_kwargs: passed to ``model.generate``.
+
+    Returns:
+        One text a chat: the new tokens only, special tokens removed.
+    """
+    inputs = processor.apply_chat_template(chats, tokenize=True, add_generation_prompt=True, return_dict=True)
+    # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
+    inputs = inputs.to(model.device, model.dtype)
+    with torch.inference_mode():
+        tokens = model.generate(**inputs, **generate_kwargs)
+    return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def caption(
+    model,
+    processor: ProcessorMixin,
+    audio: np.ndarray | str | os.PathLike | dict | Sequence,
+    prompt: str = DESCRIBE_PROMPT,
+    batch_size: int = 8,
+    progress: Callable | None = None,
+    **generate_kwargs,
+) -> str | list[str]:
+    """Ask the model about one clip or many; greedy unless told otherwise.
+
+    Args:
+        model: an AF3, with or without an adapter.
+        processor: its processor.
+        audio: samples (16 kHz mono float), a path, an example's ``audio`` dictionary, or a list of these.
+        prompt: the question.
+        batch_size: clips at once. Clips are sorted by length first, so that little is padded; the answers come
+            back in the order of the clips.
+        progress: wraps the iterable of batches, for example ``tqdm``.
+        **generate_kwargs: for ``model.generate``, such as ``max_new_tokens`` (default 100) or ``num_beams``.
+
+    Returns:
+        The answer to one clip as text; to a list of clips as a list of texts.
+
+    Raises:
+        AudioError: a clip cannot be used (see `as_samples`). All clips are checked before the first is captioned.
+        ValueError: ``batch_size`` is less than 1.
+        CaptioningInterrupted: stopped by hand while a list was under way; its ``answers`` keep what was finished.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, but it takes at least one clip to make a batch.")
+    options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
+    clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if is_many(audio) else [as_samples(audio)]
+    order = sorted(range(len(clips)), key=lambda number: len(clips[number]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    answers: list[str | None] = [None] * len(clips)
+    was_training = model.training
+    model.eval()  # dropout would make every answer a different one
+    try:
+        for batch in progress(batches) if progress else batches:
+            texts = generate_answers(model, processor, [make_chat(clips[number], prompt) for number in batch], **options)
+            for number, text in zip(batch, texts):
+                answers[number] = text
+    except KeyboardInterrupt:
+        raise CaptioningInterrupted(answers) from None
+    finally:
+        model.train(was_training)
+    return answers if is_many(audio) else answers[0]

@@ -1,0 +1,212 @@
+"""Where and how a model is loaded (device, dtype, 4-bit or not, attention), and what that means for training."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+
+import torch
+from transformers import TrainingArguments
+from transformers.utils import is_flash_attn_2_available
+
+from helpers.model.memory import GB, HEADROOM, MemoryEstimate, estimate_memory
+from helpers.profiles import TINY, Profile
+
+
+class NoSuchDevice(ValueError):
+    """A device that is not there; the message says what is."""
+
+
+class NotEnoughMemory(RuntimeError):
+    """The model does not fit here in any way; the message says by how much, and what to do."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a model is loaded onto, how, and why."""
+
+    device: str
+    """``"cpu"``, ``"mps"``, ``"cuda"``, ``"cuda:1"``, or several: ``"cuda:0,1"``."""
+    dtype: torch.dtype
+    """Of what is not quantized, and of what is computed."""
+    reason: str
+    quantize: bool = False
+    """The language model's matrices in 4-bit NF4."""
+    attention: str = "sdpa"
+    device_map: str | dict | None = None
+    """As ``from_pretrained`` takes it."""
+
+    def __str__(self) -> str:
+        return f"{self.device} in {dtype_name(self.dtype)} ({self.reason})"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``"bfloat16"`` for ``torch.bfloat16``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def choose_hardware(
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    model: Profile | str = TINY,
+    quantize: bool | None = None,
+    attention: str | None = None,
+    device_map: str | dict | None = None,
+) -> Hardware:
+    """The best way to load a model on this machine, judged by what its devices can do and by their free memory.
+
+    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK`` is
+      set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left on
+      one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
+    - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float16 on older ones such as a T4, float32
+      elsewhere: most CPUs have no bfloat16 units and emulate them many times slower, and Apple's GPU is safest in float32, unless
+      the model fits it only in bfloat16.
+    - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less `HEADROOM`.
+    - Attention: FlashAttention 2 where it is installed and the GPU and dtype can use it, else PyTorch's SDPA.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"`` to overrule the choice.
+        dtype: a floating dtype to overrule the choice.
+        model: a profile or a model id, for the estimate.
+        quantize: ``True`` or ``False`` to overrule the choice; then nothing is estimated.
+        attention: ``"sdpa"``, ``"flash_attention_2"`` or ``"eager"`` to overrule the choice.
+        device_map: passed on to ``from_pretrained`` as it is.
+
+    Raises:
+        NotEnoughMemory: not even in 4 bits can captions be generated on the GPU.
+        NoSuchDevice: a device that is not there.
+    """
+    chosen = device is not None
+    device, gpus = _choose_device(device)
+    if dtype is not None:
+        reason = "you asked for this dtype"
+    elif gpus:
+        ampere = all(torch.cuda.get_device_capability(gpu)[0] >= 8 for gpu in gpus)
+        dtype, reason = ((torch.bfloat16, "this GPU computes in bfloat16") if ampere else
+                         (torch.float16, "this GPU has no bfloat16 units, but fast float16"))
+    elif device == "mps":
+        dtype, reason = _choose_apple_dtype(model)
+    else:
+        dtype, reason = torch.float32, ("" if chosen else "no GPU here, and ") + "float32 is the safe choice on a CPU"
+    if quantize is None and gpus:
+        quantize, why = _choose_quantization(model, dtype, gpus)
+        reason += f"; {why}" if why else ""
+    elif quantize:
+        reason += "; the language model in 4-bit NF4, as you asked"
+    return Hardware(
+        device=device, dtype=dtype, reason=reason, quantize=bool(quantize),
+        attention=attention or _choose_attention(dtype, gpus),
+        device_map=device_map or ("auto" if len(gpus) > 1 else {"": gpus[0]} if gpus else {"": device}),
+    )
+
+
+def distributed_rank() -> int | None:
+    """This process's number on this machine if a launcher (torchrun, accelerate) has started several, else ``None``."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        return int(os.environ.get("LOCAL_RANK", 0))
+    return None
+
+
+def _choose_device(asked: str | None) -> tuple[str, list[int]]:
+    """The device's name, and the numbers of the CUDA GPUs in it."""
+    if asked is None:
+        asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if not asked.startswith("cuda"):
+        return asked, []
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    number = int(asked.partition(":")[2]) if ":" in asked else distributed_rank()
+    if number is None and count > 1:
+        return f"cuda:{','.join(map(str, range(count)))}", list(range(count))
+    if (number or 0) >= count:
+        raise NoSuchDevice(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} processes, "
+                         "or choose another device.")
+    return asked if number is None or ":" in asked else f"cuda:{number}", [number or 0]
+
+
+def _choose_attention(dtype: torch.dtype, gpus: list[int]) -> str:
+    # FlashAttention 2 has kernels for 16 bits on Ampere and later alone (its README, "NVIDIA CUDA Support").
+    usable = gpus and dtype.itemsize == 2 and all(torch.cuda.get_device_capability(gpu)[0] >= 8 for gpu in gpus)
+    return "flash_attention_2" if usable and is_flash_attn_2_available() else "sdpa"
+
+
+def _choose_apple_dtype(model: Profile | str) -> tuple[torch.dtype, str]:
+    if model != TINY:
+        usable = free_memory("mps") * (1 - HEADROOM)
+        if estimate_memory(model, dtype=torch.float32, device="mps").total > usable:
+            return torch.bfloat16, "on Apple's GPU float32 would not fit"
+    return torch.float32, "float32 is the safe choice on Apple's GPU"
+
+
+def free_memory(device: str, gpus: list[int] | None = None) -> int:
+    """Free bytes of CUDA GPUs together, or of what Apple's GPU may use."""
+    if device == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    # What PyTorch holds but does not use is free for the next model too.
+    return sum(torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+               for gpu in gpus or [0])
+
+
+def _choose_quantization(model: Profile | str, dtype: torch.dtype, gpus: list[int]) -> tuple[bool, str]:
+    """Whether to load in 4 bits, and why; nothing to say where the whole model fits."""
+    free = free_memory("cuda", gpus)
+    usable = free * (1 - HEADROOM)
+
+    def needs(**settings) -> MemoryEstimate:
+        return estimate_memory(model, dtype=dtype, **settings)
+
+    plain = needs().total
+    if plain <= usable:
+        return False, ""
+    if not importlib.util.find_spec("bitsandbytes"):
+        raise NotEnoughMemory(f"Training in {dtype_name(dtype)} takes {plain / GB:.1f} GB and {free / GB:.1f} GB of the GPU's "
+                              "memory are free: run `pip install bitsandbytes` and restart the kernel, then the model is "
+                              "loaded in 4 bits.")
+    quantized, captioning = needs(quantize=True).total, needs(quantize=True, training=False).total
+    why = (f"the language model in 4-bit NF4, as training takes {plain / GB:.1f} GB without and {quantized / GB:.1f} GB "
+           "with it")
+    if quantized <= usable:
+        return True, f"{why}, and {free / GB:.1f} GB are free"
+    if captioning <= usable:
+        return True, f"{why}, but {free / GB:.1f} GB are free: enough to caption, not to train"
+    raise NotEnoughMemory(f"Even in 4 bits the model takes {captioning / GB:.1f} GB to caption and {quantized / GB:.1f} GB to "
+                          f"train, and {free / GB:.1f} GB of the GPU's memory are free: close other programs and kernels, "
+                          "choose a larger GPU, or use the tiny profile (leave COURSE_PROFILE unset).")
+
+
+def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> dict:
+    """The ``TrainingArguments`` that follow from where the model was loaded, and are never written by hand.
+
+    ``bf16=True`` on a CPU is refused by ``TrainingArguments``. float16 needs the gradient scaling that ``fp16=True``
+    switches on, because its smallest numbers are too large for many gradients; the scaler in turn refuses gradients in
+    float16, which is why adapters stay in float32 (peft sees to it: ``autocast_adapter_dtype``).
+
+    Checkpointing is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters,
+    and it is the one that several processes can train with.
+
+    AdamW stays the optimizer in 4 bits: over AF3's adapters its state is 0.3 GB, which paging would not make room worth
+    having.
+
+    Args:
+        model: the loaded model, with or without an adapter.
+        checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+
+    Returns:
+        Keyword arguments: precision flags, pinned memory, whether to stay on the CPU, and checkpointing under the name that the installed
+        transformers knows it by (``gradient_checkpointing`` until 5.22, ``activation_checkpointing`` since).
+    """
+    on_gpu = model.device.type == "cuda"
+    name = "activation_checkpointing"
+    if name not in TrainingArguments.__dataclass_fields__:
+        name = "gradient_checkpointing"
+    settings = {
+        "bf16": on_gpu and model.dtype == torch.bfloat16,
+        "fp16": on_gpu and model.dtype == torch.float16,
+        "dataloader_pin_memory": on_gpu,
+        "use_cpu": model.device.type == "cpu",  # a model that was put on the CPU stays there, beside a GPU too
+        name: checkpointing,
+    }
+    if checkpointing:
+        settings[f"{name}_kwargs"] = {"use_reentrant": False}
+    return settings

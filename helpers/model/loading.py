@@ -1,0 +1,179 @@
+"""Processor and model, loaded the way that suits the hardware."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor, BitsAndBytesConfig
+from transformers.processing_utils import ProcessorMixin
+from transformers.utils import logging
+
+from helpers.hub import hub_access
+from helpers.model.architecture import TINY_FOLDER, build_on_meta, quantizable, read_config
+from helpers.model.hardware import Hardware, choose_hardware, distributed_rank
+from helpers.profiles import TINY
+
+TINY_TITLE = "The tiny Audio Flamingo 3"
+
+UNQUANTIZED = ["model.audio_tower", "model.multi_modal_projector", "lm_head"]
+"""What stays in 16 bits when a model is loaded in 4. The names are whole on purpose: transformers matches them from the
+start of a module's name, so the obvious "audio_tower" would skip nothing (see `check_quantized`)."""
+
+
+def load_processor(model_id: str = TINY) -> ProcessorMixin:
+    """The processor (feature extractor, tokenizer and chat template) of a model.
+
+    Args:
+        model_id: ``"tiny"``, a Hub id, or a folder.
+
+    Raises:
+        HubError: the Hub did not give it (see `hub_access`).
+    """
+    with hub_access(model_id) as options:
+        return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, **options)
+
+
+def load_model(
+    model_id: str = TINY,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    quantize: bool | None = None,
+    attention: str | None = None,
+    device_map: str | dict | None = None,
+    quiet: bool = False,
+) -> AudioFlamingo3ForConditionalGeneration:
+    """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
+
+    In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
+    would turn everything unquantized into float32, 3.5 GB more for AF3, to steady norms that compute in float32 anyway
+    and a head whose loss does.
+
+    Args:
+        model_id: ``"tiny"`` for the model shipped with the course, a Hub id, or a folder.
+        device, dtype, quantize, attention, device_map: overrule the choice (see `choose_hardware`). A merge wants
+            ``quantize=False``: adding an adapter to 4-bit matrices rounds most of it away.
+        quiet: do not print the line that says what was chosen and why.
+
+    Returns:
+        An ``AudioFlamingo3ForConditionalGeneration`` in eval mode.
+
+    Raises:
+        HubError: the Hub did not give it (see `hub_access`).
+        NotEnoughMemory: it does not fit here in any way.
+        NoSuchDevice: a device that is not there.
+    """
+    local = model_id == TINY or Path(model_id).is_dir()
+    stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
+    with hub_access(model_id) as options, _progress_bars(shown=not local):
+        hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
+                                   attention=attention, device_map=device_map)
+        if stored_in_4_bit:
+            hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
+        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware, **options)
+    spare_audio_tower(model)
+    if is_quantized(model):
+        check_quantized(model)
+        _keep_packing(model)
+    if model_id == TINY:
+        # What an adapter records as its base. A relative path keeps the machine out of it, and an existing one
+        # keeps peft from asking the Hub about it.
+        model.name_or_path = model.config._name_or_path = Path(os.path.relpath(TINY_FOLDER)).as_posix()
+    # peft 0.21 still reads a name that transformers 5.23 renamed; nothing a learner could do about it.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    if not quiet and not distributed_rank():  # of several processes the first one speaks
+        title = TINY_TITLE if model_id == TINY else model_id
+        count = model.num_parameters()
+        size = f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"
+        print(f"{title}: {size} parameters on {hardware}.")
+    return model
+
+
+def _from_pretrained(source: str | Path, hardware: Hardware, **options) -> AudioFlamingo3ForConditionalGeneration:
+    """The one call that fetches and reads weights."""
+    if hardware.quantize:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=hardware.dtype, llm_int8_skip_modules=UNQUANTIZED,
+        )
+    return AudioFlamingo3ForConditionalGeneration.from_pretrained(
+        source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention, **options
+    )
+
+
+@contextmanager
+def _progress_bars(shown: bool):
+    """A bar for a load of half a second is noise."""
+    were_on = logging.is_progress_bar_enabled()
+    if not shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_on:
+            logging.enable_progress_bar()
+
+
+def spare_audio_tower(model: AudioFlamingo3ForConditionalGeneration) -> None:
+    """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
+
+    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask for
+    a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower then
+    keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains nothing. With
+    no input layer to name, it is passed over; the token embeddings are enough.
+    """
+    model.model.audio_tower.get_input_embeddings = _no_input_layer
+
+
+def _no_input_layer() -> None:
+    return None
+
+
+def is_quantized(model: torch.nn.Module) -> bool:
+    """Whether matrices of the model are in 4 bits; with an adapter on it or without."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
+def quantized_modules(model: torch.nn.Module) -> list[str]:
+    """Names of the modules whose matrix is in 4 bits."""
+    import bitsandbytes
+
+    return [name for name, module in model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+
+
+def check_quantized(model: torch.nn.Module) -> None:
+    """Make sure that exactly the language model's matrices are in 4 bits.
+
+    A list of modules to skip that matches nothing is no error to transformers: it quantizes the audio tower too, and
+    the model merely hears worse.
+
+    Args:
+        model: as it was loaded, without an adapter.
+
+    Raises:
+        RuntimeError: others are, or some are not.
+    """
+    found, wanted = set(quantized_modules(model)), set(quantizable(build_on_meta(model.config)))
+    if found != wanted:
+        example = sorted(found ^ wanted)[0]
+        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language model "
+                           f"({example}, for one, is wrong): this release of transformers reads the names to skip in "
+                           "another way; install the versions of constraints.txt.")
+
+
+def _keep_packing(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit matrices on CPUs with bfloat16 units (AVX512-BF16).
+
+    On those, the first forward pass in eval mode repacks each matrix for a kernel without a backward pass: after an
+    evaluation, the next training step fails in the middle of autograd.
+    """
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False

@@ -1,0 +1,158 @@
+"""What a model and a training step really take: time by phase, and memory by the allocator's own account."""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+
+from helpers.audio.samples import as_samples
+
+PHASES = ("decode", "features", "encoder", "language model", "backward", "optimizer")
+"""The parts of a step, in order: samples out of compressed audio; log-mel features, token ids and labels; the audio
+encoder's forward pass; the rest of the forward pass, up to the loss; the backward pass; the update of the weights."""
+
+
+def profile_steps(
+    model: torch.nn.Module,
+    collate: Callable[[list[dict]], dict],
+    clips: Iterable[dict],
+    batch_size: int,
+    *,
+    steps: int = 8,
+    warmup: int = 2,
+) -> list[dict]:
+    """Time the parts of training steps, one after the other; nothing overlaps here.
+
+    The steps are real, but their learning rate is 0, so the weights stay as they are.
+
+    Args:
+        model: an AF3 with an adapter, or anything of it trainable; in training mode afterwards.
+        collate: makes a batch of a list of examples, for example `AudioFlamingo3DataCollator`.
+        clips: at least ``(warmup + steps) * batch_size`` examples; for the time of decoding they must not be decoded
+            yet (as `ClipStream` gives them).
+        batch_size: clips in a step.
+        steps: steps to time.
+        warmup: steps before that, not timed: the first ones allocate memory and compile kernels.
+
+    Returns:
+        One row a step and phase: ``{"step": from 0, "phase": one of PHASES, "seconds": float}``.
+
+    Raises:
+        ValueError: not enough clips, or nothing is trainable.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise ValueError("Nothing in the model is trainable: add the adapter with get_peft_model first.")
+    optimizer = torch.optim.AdamW(trainable, lr=0.0)
+    device, dtype = trainable[0].device, next(model.parameters()).dtype
+    encoder = next(module for name, module in model.named_modules() if name.endswith("audio_tower"))
+    clock, rows, iterator = _Clock(device), [], iter(clips)
+    entered = encoder.register_forward_pre_hook(lambda *_: clock.stop("language model"))
+    left = encoder.register_forward_hook(lambda *_: clock.stop("encoder"))
+    model.train()
+    try:
+        for step in range(-warmup, steps):
+            clock.start()
+            examples = [{**clip, "audio": as_samples(clip["audio"])} for clip in islice(iterator, batch_size)]
+            if len(examples) < batch_size:
+                raise ValueError(f"There are clips for {step + warmup} steps only: {warmup + steps} steps of "
+                                 f"{batch_size} clips take {(warmup + steps) * batch_size}.")
+            clock.stop("decode")
+            batch = {name: _to_model(value, device, dtype) for name, value in collate(examples).items()}
+            clock.stop("features")
+            loss = model(**batch).loss
+            clock.stop("language model")
+            loss.backward()
+            clock.stop("backward")
+            optimizer.step()
+            optimizer.zero_grad()
+            clock.stop("optimizer")
+            if step >= 0:
+                rows += [{"step": step, "phase": phase, "seconds": clock.seconds[phase]} for phase in PHASES]
+    finally:
+        entered.remove()
+        left.remove()
+    return rows
+
+
+def step_shares(rows: list[dict]) -> dict[str, tuple[float, float]]:
+    """Per phase: the median of its seconds, and its share of the sum of these medians."""
+    medians = {phase: statistics.median(row["seconds"] for row in rows if row["phase"] == phase) for phase in PHASES}
+    total = sum(medians.values())
+    return {phase: (seconds, seconds / total) for phase, seconds in medians.items()}
+
+
+def model_bytes(model: torch.nn.Module) -> int:
+    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their codes."""
+    tensors = [*model.parameters(), *model.buffers()]
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            tensors += [state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
+    return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """Most bytes that PyTorch's CPU allocator held at once while ``function`` ran, above what it held before.
+
+    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors inside
+    an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does not count.
+    (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
+    """
+    gc.collect()
+    with _quiet_profiler(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
+
+
+@contextmanager
+def _quiet_profiler() -> Iterator[None]:
+    """PyTorch 2.13's profiler writes two lines of its own debugging past Python, straight to the process's stderr."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+class _Clock:
+    """Seconds by phase since `start`; waits for the GPU first, which works behind Python's back."""
+
+    def __init__(self, device: torch.device):
+        self.on_gpu = device.type == "cuda"
+
+    def start(self) -> None:
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self._last = self._now()
+
+    def stop(self, phase: str) -> None:
+        now = self._now()
+        self.seconds[phase] += now - self._last
+        self._last = now
+
+    def _now(self) -> float:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def _to_model(value, device: torch.device, dtype: torch.dtype):
+    """A batch's tensor on the model's device, floats in its dtype; anything else as it is."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(device, dtype if value.is_floating_point() else None)
