@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from helpers.metrics.events import OVERLAP, SEQUENCE, SINGLE, mentioned_events
+from helpers.profiles import DESCRIBE_PROMPT as DESCRIBE_PROMPT
 
 TAGS_PROMPT = "What sounds are in the audio?"
 COUNT_PROMPT = "How many sounds are there?"
