@@ -17,6 +17,12 @@ IGNORED = -100
 """Label of a position that the loss skips: the ``ignore_index`` of PyTorch's cross entropy."""
 
 
+def longest_clip(processor: ProcessorMixin) -> float:
+    """Seconds of a clip that a processor passes on to its model: whole windows, 10 minutes of them in AF3."""
+    window = processor.feature_extractor.chunk_length
+    return float(processor.max_audio_len // window * window)
+
+
 def make_chat(audio, prompt: str = DESCRIBE_PROMPT, answer: str | None = None) -> list[dict]:
     """A chat about one clip: the user's turn, and the assistant's if there is an ``answer``.
 
@@ -107,7 +113,7 @@ class AudioFlamingo3DataCollator:
         if audio is None:
             raise CaptionError(f"{name} has no 'audio': the collator needs it beside 'caption' or 'messages'; was the "
                                "column removed? Set remove_unused_columns=False in TrainingArguments.")
-        samples = as_samples(audio, name)
+        samples = as_samples(audio, name, longest_clip(self.processor))
         if example.get("messages"):
             return self._with_audio(example["messages"], samples, name)
         text = example.get("caption")
