@@ -72,15 +72,6 @@ def stall(seconds: float = 60.0, after: int = 0) -> Callable[[bytes], object]:
     return pieces
 
 
-def trickle(seconds: float = 0.5) -> Callable[[bytes], object]:
-    """One byte each time: never silent for long, and never done."""
-    def pieces(body, start=0, total=0):
-        for number in range(len(body)):
-            yield body[number : number + 1]
-            time.sleep(seconds)
-    return pieces
-
-
 class HubServer:
     """The Hub. Use it as a context manager, or call `start` and `stop`."""
 
