@@ -269,4 +269,5 @@ def test_nothing_half_is_left_in_the_cache(hub, learners_home):
     assert not list(cache.rglob("*.incomplete"))
     for file in cache.glob("hub/models--tests--*/snapshots/*/*"):
         repository = hub.repositories["model", file.parts[-4].removeprefix("models--").replace("--", "/")]
-        assert file.read_bytes() == repository.files[file.name], file
+        if file.parent.name == repository.sha:  # not a commit that the owner has repaired since
+            assert file.read_bytes() == repository.files[file.name], file
