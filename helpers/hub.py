@@ -23,7 +23,8 @@ NETWORK = f"check the network, its log-in page and the proxy, then run this agai
 
 
 class HubError(OSError):
-    """The Hub did not give what was asked for; the message says why and what to do. ``reason``: a key of `SENTENCES`."""
+    """The Hub did not give what was asked for; the message says why and what to do. ``reason``: a key of
+    `SENTENCES`."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)

@@ -7,6 +7,7 @@ served as plain HTTP (no Xet and no LFS endpoint: uploads arrive base64 in the c
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import itertools
 import json
@@ -291,10 +292,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hang_up(self) -> None:
         self.close_connection = True
-        try:
+        with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 def _info(repository: Repository) -> dict:

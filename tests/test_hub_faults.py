@@ -1,4 +1,5 @@
-"""What can go wrong at the Hub: each ends within a minute, in one sentence that says what to do, and can be tried again.
+"""What can go wrong at the Hub: each ends within a minute, in one sentence that says what to do, and can be tried
+again.
 
 What waits for the libraries' own retries is marked slow.
 """

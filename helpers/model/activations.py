@@ -1,9 +1,9 @@
 """Bytes that come and go with a step, added up from the tensors that are alive at its peak.
 
-In the manner of Korthikanti et al. (2022, "Reducing Activation Recomputation in Large Transformer Models", section 4.1),
-with the terms that are different here: LoRA's inputs, grouped key-value heads, attention that never stores its scores,
-and a gated feed-forward. In every function ``clips`` are those of a batch, ``length`` the positions of one clip's chat,
-``size`` the bytes of a number, ``unpacked`` those of the largest 4-bit matrix once unpacked.
+In the manner of Korthikanti et al. (2022, "Reducing Activation Recomputation in Large Transformer Models", section
+4.1), with the terms that are different here: LoRA's inputs, grouped key-value heads, attention that never stores its
+scores, and a gated feed-forward. In every function ``clips`` are those of a batch, ``length`` the positions of one
+clip's chat, ``size`` the bytes of a number, ``unpacked`` those of the largest 4-bit matrix once unpacked.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from transformers import AudioFlamingo3Config
 
 
 def _widths(config: AudioFlamingo3Config, clips: int, length: int) -> tuple[int, int, int, int, int]:
-    """h, i: width of the language model and of its feed-forward part; a: of all attention heads together; n: positions of
-    the whole batch; elements of the attention mask, which all heads share."""
+    """h, i: width of the language model and of its feed-forward part; a: of all attention heads together; n: positions
+    of the whole batch; elements of the attention mask, which all heads share."""
     text = config.text_config
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return text.hidden_size, text.intermediate_size, text.num_attention_heads * head, clips * length, clips * length**2

@@ -1,7 +1,7 @@
 """Will it fit? What a model, its adapter and a training step take, counted before anything is downloaded.
 
 Weights and adapters are counted on the meta device, to the byte; what a step needs besides, `helpers.model.activations`
-adds up. ``tests/test_memory.py`` holds the sum against a measured peak.
+adds up. ``tests/test_model_memory.py`` holds the sum against a measured peak.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def quantized_bytes(elements: int) -> int:
 @dataclass(frozen=True)
 class _Shapes:
     """What has to be known of a model to count its bytes: elements, but ``buffers`` (rotary tables, float32) in bytes;
-    ``quantizable``: of each matrix that can be 4-bit; ``adapted``: inputs and outputs of each that carries an adapter."""
+    ``quantizable``: of each matrix that can be 4-bit; ``adapted``: inputs and outputs of each that carries an
+        adapter."""
 
     config: AudioFlamingo3Config
     parameters: int
@@ -240,7 +241,9 @@ def memory_table(
                              f"{', '.join(GPU_MEMORY)}, or add it to GPU_MEMORY.")
         dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float16
         for quantize, loading in ((False, str(dtype).removeprefix("torch.")), (True, "4-bit")):
-            training, captioning = (estimate_memory(model, dtype=dtype, quantize=quantize, training=training, **settings)
-                                    for training in (True, False))
+            training, captioning = (
+                estimate_memory(model, dtype=dtype, quantize=quantize, training=training, **settings)
+                for training in (True, False)
+            )
             rows.append(Fit(gpu, loading, int(GPU_MEMORY[gpu] * (1 - HEADROOM)), training, captioning))
     return rows

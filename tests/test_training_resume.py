@@ -46,8 +46,16 @@ class Interrupt(TrainerCallback):
 
 
 def run(processor, output: Path, *, resume: bool = False, callbacks=(), **overrides):
-    trainer = make_trainer(SHORT, load_model(quiet=True), processor, output, callbacks=list(callbacks), save_only_model=False,
-                           disable_tqdm=True, **overrides)
+    trainer = make_trainer(
+        SHORT,
+        load_model(quiet=True),
+        processor,
+        output,
+        callbacks=list(callbacks),
+        save_only_model=False,
+        disable_tqdm=True,
+        **overrides,
+    )
     checkpoint = last_whole_checkpoint(output) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
@@ -80,7 +88,9 @@ def test_the_same_seed_gives_the_same_adapter_bit_for_bit(processor, uninterrupt
 # (steps done, event, loader workers of the second part)
 @pytest.mark.parametrize("step, event, workers", [(1, "on_step_end", 0), (3, "on_substep_end", 0), (4, "on_save", 2)],
                          ids=["before the first save", "inside a step", "during the second save, then with workers"])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(processor, uninterrupted, tmp_path, step, event, workers):
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    processor, uninterrupted, tmp_path, step, event, workers
+):
     with pytest.raises(KeyboardInterrupt):
         run(processor, tmp_path / "checkpoints", callbacks=[Interrupt(step, event)])
     last = last_whole_checkpoint(tmp_path / "checkpoints")
@@ -95,7 +105,7 @@ import dataclasses, os, signal, sys
 from pathlib import Path
 import torch
 sys.path.insert(0, "tests")
-from test_resume import SHORT, run
+from test_training_resume import SHORT, run
 from helpers import load_processor
 
 whole_save = torch.save
@@ -183,7 +193,7 @@ def numbers(length: int = 7, shards: int = 3):
 def batches(stream: ClipStream, size: int, count: int, workers: int = 0) -> list:
     loader = DataLoader(stream, batch_size=size, num_workers=workers,
                         collate_fn=SkipSeen(lambda rows: {"n": [row["n"] for row in rows]}))
-    return [batch for batch, _ in zip(loader, range(count))]
+    return [batch for batch, _ in zip(loader, range(count), strict=False)]
 
 
 EXPECTED = [{"n": [(4 * batch + clip) % 7 for clip in range(4)]} for batch in range(9)]
@@ -213,9 +223,13 @@ def test_a_stream_goes_on_from_any_batch(done, with_state):
 def test_processes_share_each_batch_out():
     from accelerate.data_loader import IterableDatasetShard
 
-    shards = [IterableDatasetShard(ClipStream(numbers(), 4, endless=True), batch_size=2, num_processes=2, process_index=rank)
-              for rank in range(2)]
-    for expected, left, right in zip(EXPECTED, *(DataLoader(shard, batch_size=2, collate_fn=list) for shard in shards)):
+    shards = [
+        IterableDatasetShard(ClipStream(numbers(), 4, endless=True), batch_size=2, num_processes=2, process_index=rank)
+        for rank in range(2)
+    ]
+    for expected, left, right in zip(
+        EXPECTED, *(DataLoader(shard, batch_size=2, collate_fn=list) for shard in shards), strict=False
+    ):
         assert [row["n"] for row in left + right] == expected["n"]
 
 
@@ -253,8 +267,16 @@ def test_no_gradient_is_carried_over_the_end_of_a_pass(base_model, model, proces
     With a learning rate of 0 each step's loss is the unchanged model's, over the clips of that step.
     """
     profile = dataclasses.replace(SHORT, max_steps=3, batch_size=1, lora_dropout=0.0)
-    trainer = make_trainer(profile, model, processor, tmp_path, learning_rate=0.0, eval_strategy="no", save_strategy="no",
-                           disable_tqdm=True)
+    trainer = make_trainer(
+        profile,
+        model,
+        processor,
+        tmp_path,
+        learning_rate=0.0,
+        eval_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
     trainer.train()
     clips = list(load_captions("tiny", "train").take(3))
     with torch.no_grad():

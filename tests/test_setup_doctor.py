@@ -18,7 +18,15 @@ TINY, FULL = get_profile("tiny"), get_profile("full")
 def test_this_machine_is_well():
     diagnosis = check_setup(TINY)
     assert diagnosis.problems == []
-    assert {finding.what for finding in diagnosis.findings} >= {"Python", "libraries", "labels", "device", "memory", "disk", "Hub"}
+    assert {finding.what for finding in diagnosis.findings} >= {
+        "Python",
+        "libraries",
+        "labels",
+        "device",
+        "memory",
+        "disk",
+        "Hub",
+    }
     assert str(diagnosis).count("\n") == len(diagnosis.findings) - 1
 
 
@@ -68,7 +76,9 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Pretended")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number=0: (int(free[number] * checks.GB), 24 * checks.GB))
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda number=0: (int(free[number] * checks.GB), 24 * checks.GB)
+        )
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 0)
 
@@ -88,7 +98,10 @@ def test_device_and_memory_follow_the_choice_that_loading_makes(gpu):
 def test_several_gpus_are_counted_together(gpu):
     gpu(12, 12, capability=(8, 0))
     assert "cuda:0,1" in checks.check_device(FULL).found
-    assert checks.check_memory(FULL).found == "24.0 of 48.0 GB of the GPU are free" and checks.check_memory(FULL).fix is None
+    assert (
+        checks.check_memory(FULL).found == "24.0 of 48.0 GB of the GPU are free"
+        and checks.check_memory(FULL).fix is None
+    )
 
 
 def test_a_small_gpu(gpu):

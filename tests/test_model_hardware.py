@@ -1,4 +1,5 @@
-"""The choice of device, dtype, quantization and attention, on machines that are not here: their answers are patched in."""
+"""The choice of device, dtype, quantization and attention, on machines that are not here: their answers are patched
+in."""
 
 from __future__ import annotations
 
@@ -93,7 +94,9 @@ def test_a_gpu_that_can_caption_but_not_train_says_so(machine):
 
 def test_a_gpu_that_is_too_small_is_refused_in_one_sentence(machine):
     machine((7, 5), [6])
-    with pytest.raises(NotEnoughMemory, match=r"Even in 4 bits .*6\.4 GB of the GPU's memory are free: close other programs"):
+    with pytest.raises(
+        NotEnoughMemory, match=r"Even in 4 bits .*6\.4 GB of the GPU's memory are free: close other programs"
+    ):
         choose_hardware(model=FULL)
     assert choose_hardware(model=FULL, quantize=True).quantize, "a learner may try all the same"
 
@@ -155,7 +158,9 @@ def test_apples_gpu_halves_the_weights_where_it_must(machine, monkeypatch, gib, 
 
 def test_every_choice_can_be_overruled(machine):
     machine(*T4)
-    chosen = choose_hardware("cpu", torch.bfloat16, model=FULL, quantize=True, attention="eager", device_map="sequential")
+    chosen = choose_hardware(
+        "cpu", torch.bfloat16, model=FULL, quantize=True, attention="eager", device_map="sequential"
+    )
     assert (chosen.device, chosen.dtype, chosen.quantize) == ("cpu", torch.bfloat16, True)
     assert (chosen.attention, chosen.device_map) == ("eager", "sequential")
     assert not choose_hardware(model=FULL, quantize=False).quantize
