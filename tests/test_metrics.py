@@ -9,7 +9,6 @@ import pytest
 from pycocoevalcap.cider.cider import Cider
 
 from helpers import (
-    Interval,
     bootstrap_by_group,
     bootstrap_difference,
     bootstrap_interval,
@@ -23,6 +22,7 @@ from helpers import (
     order_accuracy,
     true_relation,
 )
+from helpers.metrics.intervals import Interval
 from helpers.metrics.wording import tokenize
 from helpers.tiny.captions import EVENTS, OVERLAP, PHRASES, SEQUENCE, SINGLE, write_captions
 
@@ -38,8 +38,8 @@ def _reference(captions, references):
 def _random_corpus(seed, clips=400):
     """Captions of 1 to 14 words from few enough words that n-grams of all lengths meet, and 1 to 5 references."""
     rng = np.random.default_rng(seed)
-    words = ["a", "dog", "barks", "rain", "falls", "the", "cat", "while", "and", "then", "loudly", "man", "speaks", "bird",
-             "isn't", "two-stroke"]
+    words = ["a", "dog", "barks", "rain", "falls", "the", "cat", "while", "and", "then", "loudly", "man", "speaks",
+             "bird", "isn't", "two-stroke"]
 
     def write():
         return " ".join(rng.choice(words, rng.integers(1, 15)))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from helpers import choose_hardware, get_profile, hardware_settings, load_model
+from helpers import choose_hardware, get_profile, precision_arguments, load_model
 from helpers.model import hardware
 from helpers.model import loading as models
 from helpers.model.hardware import NotEnoughMemory
@@ -207,13 +207,13 @@ def test_any_machines_line_matches_the_rule_that_nbval_compares_by(machine):
 ])
 def test_training_flags_follow_from_the_model(device, dtype, bf16, fp16):
     loaded = SimpleNamespace(device=torch.device(device), dtype=dtype)
-    settings = hardware_settings(loaded)
+    settings = precision_arguments(loaded)
     assert (settings["bf16"], settings["fp16"], settings["dataloader_pin_memory"]) == (bf16, fp16, device == "cuda")
     assert [value for name, value in settings.items() if "checkpointing" in name] == [False]
 
 
 def test_checkpointing_is_without_reentrance():
-    settings = hardware_settings(SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32), checkpointing=True)
+    settings = precision_arguments(SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32), checkpointing=True)
     assert [value for name, value in settings.items() if "checkpointing" in name] == [True, {"use_reentrant": False}]
 
 
@@ -229,7 +229,7 @@ def _adapted(dtype, **settings):
 def test_adapters_are_in_float32_on_a_16_bit_model_and_do_not_hide_its_dtype(dtype):
     model = _adapted(dtype)
     assert {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} == {torch.float32}
-    assert model.dtype == dtype, "hardware_settings and caption read it"
+    assert model.dtype == dtype, "precision_arguments and caption read it"
 
 
 def _scaled_step(model, batch):

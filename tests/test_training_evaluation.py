@@ -13,7 +13,6 @@ from transformers import set_seed
 
 from helpers import (
     CaptionEvaluation,
-    Interval,
     cider_d,
     event_scores,
     get_profile,
@@ -25,6 +24,7 @@ from helpers import (
     upload_clip,
 )
 from helpers.audio.captions import DecodedAudio
+from helpers.metrics.intervals import Interval
 from helpers.tiny.captions import EVENTS
 from helpers.training.recipe import make_trainer
 

@@ -27,10 +27,10 @@ def _notebook_values(model, profile) -> dict:
     from peft import LoraConfig
     from transformers import TrainingArguments
 
-    from helpers import hardware_settings
+    from helpers import precision_arguments
 
-    names = {"LoraConfig": LoraConfig, "TrainingArguments": TrainingArguments, "hardware_settings": hardware_settings,
-             "profile": profile, "model": model}
+    names = {"LoraConfig": LoraConfig, "TrainingArguments": TrainingArguments,
+             "precision_arguments": precision_arguments, "profile": profile, "model": model}
     exec(lora[lora.index("lora = ") : lora.index("model = get_peft_model")], names)
     exec(arguments, names)
     return names

@@ -178,7 +178,7 @@ def _choose_quantization(model: Profile | str, dtype: torch.dtype, gpus: list[in
     )
 
 
-def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> dict:
+def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> dict:
     """The ``TrainingArguments`` that follow from where the model was loaded, and are never written by hand.
 
     ``bf16=True`` on a CPU is refused by ``TrainingArguments``. float16 needs the gradient scaling that ``fp16=True``

@@ -140,7 +140,7 @@ def estimate_memory(
 
     Args:
         model: a profile, a model id (see `read_config`) or a configuration.
-        dtype: of the weights; in 16 bits the step runs under autocast, as `hardware_settings` has it.
+        dtype: of the weights; in 16 bits the step runs under autocast, as `precision_arguments` has it.
         quantize: the language model's matrices in 4-bit NF4 with double quantization.
         training: a step of LoRA training; otherwise captions are generated with an unmerged adapter.
         batch_size: clips at once; by default the profile's (for captions its ``caption_batch_size``).

@@ -20,7 +20,7 @@ from helpers.audio.captions import load_captions
 from helpers.audio.order import ClipStream, SkipSeen
 from helpers.audio.table import check_folder
 from helpers.chat import AudioFlamingo3DataCollator
-from helpers.model.hardware import hardware_settings
+from helpers.model.hardware import precision_arguments
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.profiles import Profile
@@ -59,7 +59,7 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         # Each process makes its own batches. Accelerate's default for a stream lets the first make all of them, glue
         # them together and cut them up again, which takes tensors of one length and one window a clip.
         "accelerator_config": {"dispatch_batches": False},
-        **hardware_settings(model, profile.gradient_checkpointing),
+        **precision_arguments(model, profile.gradient_checkpointing),
     }
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
     if processes > 1:
