@@ -187,17 +187,6 @@ def test_ahead_on_average_and_for_every_seed(results, course, met):
     assert {row.measure: row.met for row in table.table_rows(results)}[LABELS] is met
 
 
-def test_text_and_markdown_hold_every_row(results):
-    rows = table.table_rows(results)
-    text, markdown = table.as_text(rows), table.as_markdown(results)
-    assert len(text.splitlines()) == len(rows) + 2
-    for row in rows:
-        assert row.measure in text and "| " + " | ".join(row.cells) + " |" in markdown
-    assert "2 cores of a CPU" in markdown
-    del results["parts"]["tiny"]
-    assert LABELS not in table.as_markdown(results)
-
-
 def test_the_readmes_section_is_made_anew(results):
     readme = f"before\n{table.BEGIN}\nold\n{table.END}\nafter"
     assert table.replace_section(readme, results) == f"before\n{table.as_markdown(results)}\nafter"
@@ -252,10 +241,3 @@ def test_a_job_runs_once_a_repetition_in_a_process_of_its_own(monkeypatch):
     spec, environment = calls[0]
     assert spec == {"job": "stream", "threads": 1, "clips": 8} and spec["job"] in jobs.JOBS
     assert environment["HF_HUB_OFFLINE"] == "1" and "COURSE_PROFILE" not in environment
-
-
-def test_a_failed_job_says_why(monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "", "no memory")
-    monkeypatch.setattr(parts.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(parts.JobFailed, match="streaming failed:\nno memory"):
-        parts.Runner(say=lambda _: None)("stream", "streaming", clips=8)

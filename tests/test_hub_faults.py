@@ -6,9 +6,9 @@ What waits for the libraries' own retries is marked slow.
 
 from __future__ import annotations
 
-import hub_server
+import hub_repository
 import pytest
-from hub_server import TOKEN
+from hub_repository import TOKEN
 
 AT_ONCE = 10
 """Seconds for what the first question finds: `helpers.hub.ANSWER_SECONDS`, and a slow machine."""
@@ -117,7 +117,7 @@ def test_a_server_that_never_answers(kernel, hub, request, of, load):
 
 @pytest.mark.slow
 def test_weights_that_stall(kernel, served_model):
-    served_model.send["model.safetensors"] = hub_server.stall(after=1000)
+    served_model.send["model.safetensors"] = hub_repository.stall(after=1000)
     assert_told(kernel.run(model_of(served_model)), "check the network", "tiny profile", within=LATE)
     served_model.send.clear()
     assert_works(kernel, model_of(served_model))
@@ -128,7 +128,7 @@ def test_a_stream_that_stops_on_the_way(kernel, served_data):
     """Outside of `hub_access` the library's own error comes, as late; `explain` makes a sentence of it."""
     assert_works(kernel, f"stream = load_captions({served_data.id!r})")
     for file in served_data.files:
-        served_data.send[file] = hub_server.stall()
+        served_data.send[file] = hub_repository.stall()
     outcome = kernel.run("next(iter(stream))")
     assert outcome.error in ("ConnectionError", "ReadTimeout") and outcome.seconds < LATE, outcome
     outcome = kernel.run("""
@@ -156,14 +156,14 @@ constants.HF_HUB_DOWNLOAD_TIMEOUT, config.STREAMING_READ_MAX_RETRIES = 10, 20
 
 
 def test_weights_that_break_off(kernel, served_model):
-    served_model.send["model.safetensors"] = hub_server.cut_short()
+    served_model.send["model.safetensors"] = hub_repository.cut_short()
     assert_told(kernel.run(model_of(served_model)), "broke off", "run this again", within=LATE)
     served_model.send.clear()
     assert_works(kernel, model_of(served_model))
 
 
 def test_weights_that_break_off_once_arrive_all_the_same(kernel, hub, served_model):
-    cut = hub_server.cut_short()
+    cut = hub_repository.cut_short()
 
     def once(body, **where):
         served_model.send.clear()
@@ -199,69 +199,6 @@ def test_a_wrong_split(kernel, served_data):
     outcome = kernel.run(f"load_captions({served_data.id!r}, 'dev')")
     assert (outcome.error, outcome.chain) == ("SplitError", 1) and outcome.seconds < 2 * AT_ONCE
     assert outcome.message == f"The data set {served_data.id} has no split 'dev'; it has 'train', 'validation', 'test'."
-
-
-# ----------------------------------------------------------------------------------------------------- the doctor
-@pytest.fixture
-def diagnose(kernel, hub, served_model, served_data):
-    """What the doctor finds at the Hub: name -> (found, fix)."""
-    def look(token: str | None = None, **ids: str) -> dict:
-        ids = {"model_id": served_model.id, "dataset_id": served_data.id, **ids}
-        outcome = kernel.run(f"""
-import dataclasses, os
-from helpers import get_profile
-from helpers.setup.doctor import check_hub
-if {token!r}: os.environ["HF_TOKEN"] = {token!r}
-try:
-    found = check_hub(dataclasses.replace(get_profile("full"), **{ids!r}))
-finally:
-    os.environ.pop("HF_TOKEN", None)
-result = {{finding.what: (finding.found, finding.fix) for finding in found}}
-""")
-        assert outcome.error is None and outcome.seconds < 2 * AT_ONCE, outcome
-        assert list(outcome.result) == ["Hub", "licence", "login"]
-        return outcome.result
-
-    return look
-
-
-def test_the_doctor_where_all_is_well(diagnose):
-    found = diagnose()
-    assert [fix for _, fix in found.values()] == [None] * 3
-    assert "can be reached" in found["Hub"][0] and "non-commercial" in found["licence"][0]
-    assert "none" in found["login"][0]
-
-
-@pytest.mark.parametrize("token, word", [(TOKEN, "the Hub knows"), ("a-wrong-token", "does not know")])
-def test_the_doctor_asks_whether_the_token_is_known(diagnose, token, word):
-    found, fix = diagnose(token)["login"]
-    assert word in found and (fix is None) == (token == TOKEN)
-    assert fix is None or "hf auth login" in fix
-
-
-@pytest.mark.parametrize("of", ["served_model", "served_data"])
-def test_the_doctor_sees_a_licence_that_is_not_accepted(diagnose, request, of):
-    repository = request.getfixturevalue(of)
-    repository.gated = True
-    found = diagnose()
-    assert found["Hub"][1] is None
-    assert "accept its licence" in found["licence"][1] and repository.id in found["licence"][1]
-    assert diagnose(TOKEN)["licence"][1] is None
-
-
-@pytest.mark.parametrize("ids", [{"model_id": "nobody/nothing"}, {"dataset_id": "nobody/nothing"}])
-def test_the_doctor_misses_a_repository(diagnose, ids):
-    found, fix = diagnose(**ids)["Hub"]
-    assert "not there" in found and "nobody/nothing" in fix
-
-
-def test_the_doctor_without_a_network(diagnose, hub):
-    hub.stop()
-    try:
-        found = diagnose(TOKEN)
-    finally:
-        hub.start()
-    assert "check the network" in found["Hub"][1] and "cannot be asked" in found["login"][0]
 
 
 def test_nothing_half_is_left_in_the_cache(hub, learners_home):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -78,6 +79,33 @@ def test_no_module_imports_itself_through_others():
                     below.add(used)
                     todo.append(used)
         assert module not in below, f"{module} imports itself through others"
+
+
+def test_no_module_is_long():
+    """A module is what one sitting takes in."""
+    for path in [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "tools").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+        lines = path.read_text(encoding="utf-8").count("\n")
+        assert lines <= 250, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_ruff_has_nothing_to_say():
+    """Lines of at most 120 characters, and the rules of pyproject.toml."""
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_exported_name_is_used_by_a_notebook_or_listed_for_ones_own_project():
+    import helpers
+
+    imported: set[str] = set()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        for names in re.findall(r"^ *from helpers import (\([^)]*\)|.*)$", code, re.MULTILINE):
+            imported |= set(re.findall(r"\w+", names))
+    assert imported <= set(helpers.__all__)
+    assert set(helpers.__all__) - imported <= helpers.FOR_YOUR_PROJECT <= set(helpers.__all__)
 
 
 def _tracked() -> list[Path]:

@@ -19,13 +19,14 @@ def _widths(config: AudioFlamingo3Config, clips: int, length: int) -> tuple[int,
     return text.hidden_size, text.intermediate_size, text.num_attention_heads * head, clips * length, clips * length**2
 
 
-def encoder_bytes(config: AudioFlamingo3Config, windows: int, size: int) -> int:
+def encoder_bytes(config: AudioFlamingo3Config, windows: int, window: int, size: int) -> int:
     """A layer of the audio tower (stream, norm, inner numbers before and after the activation, the mask as booleans and
-    as numbers), or the projector (input, inner numbers before and after the activation) if that is wider."""
+    as numbers), or the projector (input, inner numbers before and after the activation) if that is wider; ``window``:
+    positions of each of the ``windows``."""
     audio = config.audio_config
-    positions = windows * audio.max_source_positions
+    positions = windows * window
     layer = positions * (2 * audio.hidden_size + 2 * audio.intermediate_size) * size
-    mask = windows * audio.max_source_positions**2 * (1 + size)
+    mask = windows * window**2 * (1 + size)
     return max(layer + mask, positions // 2 * (audio.hidden_size + 2 * config.text_config.hidden_size) * size)
 
 

@@ -175,7 +175,8 @@ def estimate_memory(
     length = count_audio_tokens(clip_seconds, shapes.config) + prompt_tokens + (answer_tokens if training else 0)
     # 4-bit matrices are unpacked one at a time, into the dtype they are multiplied in.
     unpacked = max(shapes.quantizable) * size if quantize else 0
-    encoder = encoder_bytes(shapes.config, batch_size * count_windows(clip_seconds, shapes.config), size)
+    windows, window = count_windows(clip_seconds, shapes.config), shapes.config.audio_config.max_source_positions
+    encoder = encoder_bytes(shapes.config, batch_size * windows, window, size)
     if not training:
         step = generating_bytes(shapes.config, batch_size, length, new_tokens, size, unpacked)
         return MemoryEstimate(weights, adapters, 0, 0, encoder, *step)
