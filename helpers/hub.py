@@ -82,16 +82,6 @@ def _reason(error: BaseException) -> str | None:
     return "unreachable" if isinstance(error, ConnectionError | TimeoutError) or name in _DOWN else None
 
 
-def _error(reason: str, repo_id: str, repo_type: str, status: int | None = None) -> HubError:
-    from huggingface_hub import constants, get_token
-
-    hub, kind = constants.ENDPOINT, "data set" if repo_type == "dataset" else repo_type
-    return HubError(SENTENCES[reason].format(
-        what=f"{kind} {repo_id}", name=repo_id, hub=hub, status=status,
-        page=f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}",
-        then="wait until your account is let in" if get_token() else "log in with `hf auth login`"), reason)
-
-
 def explain(error: BaseException | None, repo_id: str, repo_type: str = "model") -> HubError | None:
     """What went wrong at the Hub and what to do, in one sentence; ``None`` where the Hub was not the matter.
 
@@ -100,13 +90,17 @@ def explain(error: BaseException | None, repo_id: str, repo_type: str = "model")
         repo_id: the repository that was asked for.
         repo_type: ``"model"`` or ``"dataset"``.
     """
-    while error is not None:
-        if isinstance(error, HubError):
-            return error
-        if reason := _reason(error):
-            return _error(reason, repo_id, repo_type, _status(error))
+    from huggingface_hub import constants, get_token
+
+    while error is not None and not isinstance(error, HubError) and not (reason := _reason(error)):
         error = error.__cause__ or error.__context__
-    return None
+    if error is None or isinstance(error, HubError):
+        return error
+    hub, kind = constants.ENDPOINT, "data set" if repo_type == "dataset" else repo_type
+    return HubError(SENTENCES[reason].format(
+        what=f"{kind} {repo_id}", name=repo_id, hub=hub, status=_status(error),
+        page=f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}",
+        then="wait until your account is let in" if get_token() else "log in with `hf auth login`"), reason)
 
 
 def _set_timeouts(repo_type: str) -> None:
@@ -138,22 +132,23 @@ def check_access(repo_id: str, repo_type: str = "model") -> None:
     from huggingface_hub.errors import EntryNotFoundError
 
     url = hf_hub_url(repo_id, "README.md" if repo_type == "dataset" else "config.json", repo_type=repo_type)
-    # Once more after a broken connection: one that was kept open since the last cell may be hung up by now.
-    for last in (False, True):
+    try:
         try:
             found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
-        except EntryNotFoundError:
-            return  # an answer, too
         except Exception as error:
-            known = explain(error, repo_id, repo_type)
-            if known is None:
+            if _reason(error) != "broken off":
                 raise
-            if last or known.reason != "broken off":
-                raise known from None
-        else:
-            break
+            # A connection that was kept open since the last cell has been hung up: ask over a new one.
+            found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
+    except EntryNotFoundError:
+        return  # an answer, too
+    except Exception as error:
+        known = explain(error, repo_id, repo_type)
+        if known is None:
+            raise
+        raise known from None
     if found.commit_hash is None:  # the log-in page of some network has answered
-        raise _error("unreachable", repo_id, repo_type)
+        raise explain(ConnectionError(), repo_id, repo_type)
 
 
 @contextmanager
@@ -197,7 +192,7 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
     except Exception as error:
         known = explain(error, repo_id, repo_type)
         if known is None and options and isinstance(error, OSError):  # the cache holds half of it
-            known = _error("unreachable", repo_id, repo_type)
+            known = explain(ConnectionError(), repo_id, repo_type)
         if known is None:
             raise
         raise known from None

@@ -37,9 +37,8 @@ def _draw(statistic: Callable[[np.ndarray], float], clips: int, confidence: floa
           seed: int) -> Interval:
     """The percentile interval of ``statistic``, which is given the numbers of the clips drawn."""
     if clips < 2:
-        raise ValueError(
-            f"There are scores of {clips} clips: an interval takes at least two, and says little below 30."
-        )
+        raise ValueError(f"There are scores of {clips} clips: an interval takes at least two, and says little below "
+                         "30.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, but it has to lie between 0 and 1, such as 0.95.")
     rng, value = np.random.default_rng(seed), float(statistic(np.arange(clips)))

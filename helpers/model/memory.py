@@ -242,9 +242,7 @@ def memory_table(
                              f"{', '.join(GPU_MEMORY)}, or add it to GPU_MEMORY.")
         dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float16
         for quantize, loading in ((False, str(dtype).removeprefix("torch.")), (True, "4-bit")):
-            training, captioning = (
-                estimate_memory(model, dtype=dtype, quantize=quantize, training=training, **settings)
-                for training in (True, False)
-            )
+            options = {"dtype": dtype, "quantize": quantize, **settings}
+            training, captioning = (estimate_memory(model, training=use, **options) for use in (True, False))
             rows.append(Fit(gpu, loading, int(GPU_MEMORY[gpu] * (1 - HEADROOM)), training, captioning))
     return rows

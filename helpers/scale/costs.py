@@ -115,12 +115,8 @@ def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour:
         raise ValueError(f"There is no peak on record for the GPU {gpu!r}: choose one of {', '.join(PEAK_FLOPS)}, or "
                          "add it to PEAK_FLOPS.")
     if not 0 < utilisation <= 1:
-        raise ValueError(
-            f"A utilisation of {utilisation} is impossible: it is a share of the peak, above 0 and at most 1."
-        )
+        raise ValueError(f"A utilisation of {utilisation} is impossible: it is a share of the peak, from 0 to 1.")
     if gpus < 1 or price_per_hour < 0:
-        raise ValueError(
-            f"{gpus} GPUs at {price_per_hour} an hour make no estimate: at least one GPU, and no negative price."
-        )
+        raise ValueError(f"{gpus} GPUs at {price_per_hour} an hour: give at least one GPU, and no negative price.")
     hours = flops / (gpus * PEAK_FLOPS[gpu] * utilisation) / 3600
     return RunCost(gpu, hours, hours * gpus * price_per_hour)
