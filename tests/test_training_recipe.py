@@ -140,6 +140,7 @@ def test_a_saved_adapter_names_no_machine(model, processor, short, tmp_path):
             )
 
 
+@pytest.mark.slow
 def test_a_missing_or_broken_adapter_is_trained_anew(short, tmp_path, monkeypatch, capsys):
     profile = dataclasses.replace(short, name="short")
     monkeypatch.setattr("helpers.profiles.RUNS", tmp_path)
