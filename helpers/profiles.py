@@ -89,7 +89,8 @@ class Profile:
     needs_gpu: bool = False
     """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 0.0
-    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for that."""
+    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for
+    that."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 
@@ -168,35 +169,24 @@ def with_changes(profile: Profile, changes: str) -> Profile:
     Raises:
         ValueError: no such field, or a value of the wrong kind.
     """
-    kinds = {name: kind for name, kind in get_type_hints(type(profile)).items() if name not in ("name", "license")}
+    kinds = {name: kind for name, kind in get_type_hints(Profile).items() if name not in ("name", "license")}
     values = {}
     for change in changes.replace(",", " ").split():
         name, _, text = change.partition("=")
         if name not in kinds:
             raise ValueError(f"COURSE_TRIAL has {change!r}, but a profile has no field {name!r} to change: write "
                              f"field=value with fields from {', '.join(kinds)}.")
+        now = getattr(profile, name)
         try:
-            values[name] = _parse(text, kinds[name])
-        except ValueError:
-            now = getattr(profile, name)
+            parse = {bool: {"true": True, "false": False}.__getitem__, int: int, float: float}.get(kinds[name], str)
+            value = parse(text.lower() if kinds[name] is bool else text)
+            if not text or (kinds[name] in (int, float) and not 0 <= value < float("inf")):
+                raise ValueError
+        except (KeyError, ValueError):
             raise ValueError(f"COURSE_TRIAL has {change!r}, but {name} takes a value such as {now!r}: write "
                              f"{name}={now}, for example.") from None
+        values[name] = value
     return dataclasses.replace(profile, name=f"{profile.name}-trial", **values) if values else profile
-
-
-def _parse(text: str, kind: object) -> object:
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError
-        return text.lower() == "true"
-    if kind in (int, float):
-        number = kind(text)
-        if not 0 <= number < float("inf"):
-            raise ValueError
-        return number
-    if not text:
-        raise ValueError
-    return text
 
 
 def get_profile(name: str | None = None) -> Profile:

@@ -17,17 +17,18 @@ from helpers.profiles import PROFILES, Profile, get_profile
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helpers.train", description="Fine-tune Audio Flamingo 3 with LoRA: "
-                                     "the recipe of notebook 03.")
-    parser.add_argument("--profile", choices=PROFILES, help="model, data and numbers (default: $COURSE_PROFILE, or tiny)")
-    parser.add_argument("--data", metavar="SOURCE", help="'tiny', a data set on the Hub, or a folder of audio files with a "
-                        "metadata.csv (default: the profile's)")
+    parser = argparse.ArgumentParser(prog="python -m helpers.train", description="Fine-tune Audio Flamingo 3 with "
+                                     "LoRA: the recipe of notebook 03.")
+    parser.add_argument("--profile", choices=PROFILES, help="model, data and numbers (default: "
+                        "$COURSE_PROFILE, or tiny)")
+    parser.add_argument("--data", metavar="SOURCE", help="'tiny', a data set on the Hub, or a folder of audio "
+                        "files with a metadata.csv (default: the profile's)")
     parser.add_argument("--steps", type=int, metavar="N", help="updates of the weights (default: the profile's)")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where adapter/ and checkpoints/ go (default: "
                         "runs/ and the profile's name)")
     parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint, if there is one")
-    parser.add_argument("--push", nargs="?", const="", metavar="NAME", help="share the adapter on the Hub afterwards, under "
-                        "NAME (default: the profile's)")
+    parser.add_argument("--push", nargs="?", const="", metavar="NAME", help="share the adapter on the Hub afterwards, "
+                        "under NAME (default: the profile's)")
     return parser
 
 
@@ -133,8 +134,8 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
     if trainer.args.world_size > 1:
         seen = gather_object([checkpoint.name if checkpoint else None])
         if len(set(seen)) > 1:
-            raise CheckpointError("The machines do not see the same checkpoints: put --output on a disk that all of them "
-                                  "share.")
+            raise CheckpointError("The machines do not see the same checkpoints: put --output on a disk that all of "
+                                  "them share.")
     if first:
         processes = trainer.args.world_size
         clips = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * processes
@@ -143,7 +144,8 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
                  "from the beginning: there is no whole checkpoint." if options.resume else "from the beginning."))
         if trainer.eval_dataset is None:
             print("There are no clips to evaluate on beside those to train on"
-                  + (": they all come from one source; a column 'source' in the table tells recordings apart." if data else "."))
+                  + (": they all come from one source; a column 'source' in the table tells recordings apart."
+                     if data else "."))
     if checkpoint and int(checkpoint.name.rpartition("-")[2]) >= profile.max_steps:
         # Nothing is left to train; `Trainer` would take one step more. Weights that are sharded have no such file.
         if not (checkpoint / "adapter_model.safetensors").is_file():
@@ -181,7 +183,8 @@ def measure(trainer, processor, profile: Profile, clips: list[dict]) -> str:
     from helpers.metrics.intervals import bootstrap_difference, bootstrap_interval
 
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        return "Captions are not measured while the weights are sharded: load the adapter in one process, and see notebook 06."
+        return ("Captions are not measured while the weights are sharded: load the adapter in one process, and see "
+                "notebook 06.")
     heard, references = [], []
     for clip in clips:
         try:
@@ -197,8 +200,9 @@ def measure(trainer, processor, profile: Profile, clips: list[dict]) -> str:
         before = cider_d(caption(model, processor, heard, **options), references)
     after = cider_d(caption(model, processor, heard, **options), references)
     loss = next((row["eval_loss"] for row in reversed(trainer.state.log_history) if "eval_loss" in row), None)
-    return (f"CIDEr-D (0 to 10) on {len(heard)} held-out clips: {bootstrap_interval(before)} before, {bootstrap_interval(after)} "
-            f"after, a difference of {bootstrap_difference(after, before)}, with 95 % intervals."
+    return (f"CIDEr-D (0 to 10) on {len(heard)} held-out clips: {bootstrap_interval(before)} before, "
+            f"{bootstrap_interval(after)} after, a difference of {bootstrap_difference(after, before)}, with 95 % "
+            "intervals."
             + (f" Evaluation loss: {loss:.2f}." if loss is not None else ""))
 
 

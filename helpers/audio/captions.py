@@ -58,8 +58,8 @@ def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDa
 
     Args:
         source: ``"tiny"`` for the sounds this course makes, a Hub id such as ``"OpenSound/AudioCaps"``, or a folder
-            of audio files with a ``metadata.csv`` that has the columns ``file_name`` and ``caption`` (see `list_recordings`;
-            several rows of one file become one example with all of its ``references``).
+            of audio files with a ``metadata.csv`` that has the columns ``file_name`` and ``caption`` (see
+            `list_recordings`; several rows of one file become one example with all of its ``references``).
         split: name of the split.
 
     Returns:
@@ -148,4 +148,5 @@ def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dic
             found[key] = {**row, "references": []}
         found[key]["references"] += row.get("references") or [row["caption"]]
     decode = DecodedAudio().decode_example
-    return [{**row, "audio": decode(row["audio"]) if "bytes" in row["audio"] else row["audio"]} for row in found.values()]
+    return [{**row, "audio": decode(row["audio"]) if "bytes" in row["audio"] else row["audio"]}
+            for row in found.values()]

@@ -8,14 +8,14 @@ clip takes the memory of its result, 64 kB a second, whatever its rate and chann
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import av
 import numpy as np
-import soxr
 
 from helpers.audio.headers import is_cut_mp3_frame, is_cut_ogg, wav_sizes, xing_frames
+from helpers.audio.mixing import AudioError, Mixer, remarks_on
 from helpers.profiles import SAMPLING_RATE
 
 av.logging.set_level(None)  # FFmpeg would write lines of its own to stderr; what is wrong with a file is said here
@@ -26,29 +26,12 @@ RATES = (1_000, 384_000)
 LONGEST_SECONDS = 3600
 """Longest clip that is taken into memory at once: 230 MB of samples."""
 
-CANCELLED = 1e-4
-"""Channels cancel out if the energy of their mean is below this share of their own (40 dB)."""
-
-ABOVE_HEARING = 0.01
-"""A clip is named if less than this share of its energy is left at 16 kHz, which carries sound up to 8 kHz."""
-
-OFFSET = 0.05
-"""A clip is named if its mean is further than this from 0; sound swings around 0."""
-
 # Containers of recordings. FFmpeg knows hundreds more, playlists among them, which open other files and addresses.
 _FORMATS = ("wav,w64,aiff,au,caf,flac,ogg,mp3,aac,mov,matroska,asf,amr,amrnb,amrwb,wv,tta,ac3,eac3,ape,avi,mpeg,mpegts,"
             "flv,voc,nist,ircam,sox,gsm,dts,loas,mp2,xwma,oma,aea,mpc,mpc8,tak,wsd,dsf,iff")
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
 _PROMISING = {"wav", "w64", "aiff", "au", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 """Containers whose header says how long the sound is."""
-
-
-SILENT = 1e-4
-"""A clip whose samples stay this close to their mean (80 dB under full scale) has nothing in it to describe."""
-
-
-class AudioError(ValueError):
-    """Audio that cannot be used; the message says what was wrong, where, and what to do."""
 
 
 def _open(file: BinaryIO, name: str):
@@ -117,52 +100,6 @@ def _as_floats(frame) -> np.ndarray:
 
 
 @dataclass
-class _Mixer:
-    """Mixes blocks to one channel at 16 kHz, and keeps account of what gets lost on the way."""
-
-    name: str
-    channels: int = 1
-    seen: int = 0
-    apart: float = 0.0
-    together: float = 0.0
-    seconds: float = 0.0
-    _rate: int = 0
-    _resampler: soxr.ResampleStream | None = None
-    _blocks: list[np.ndarray] = field(default_factory=list)
-    kept: int = 0
-
-    def add(self, block: np.ndarray, rate: int, position: int) -> None:
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            bad = position + int(np.flatnonzero(~finite)[0])
-            raise AudioError(f"{self.name} holds NaN or infinite samples (the first at sample {bad} of the file, "
-                             f"{bad / rate:.2f} s): it was damaged on the way; export it again or leave it out.")
-        mono = block.mean(axis=1)
-        wide = block.astype(np.float64)
-        self.apart += float(np.square(wide).mean(axis=1).sum()) / rate
-        self.together += float(np.square(mono, dtype=np.float64).sum()) / rate
-        self.channels, self.seconds = max(self.channels, block.shape[1]), self.seconds + len(mono) / rate
-        if rate != self._rate:
-            self._flush()
-            self._rate = rate
-            self._resampler = soxr.ResampleStream(rate, SAMPLING_RATE, 1, dtype="float32") if rate != SAMPLING_RATE else None
-        self._keep(self._resampler.resample_chunk(mono) if self._resampler else mono)
-
-    def _keep(self, block: np.ndarray) -> None:
-        self._blocks.append(block)
-        self.kept += len(block)
-
-    def _flush(self) -> None:
-        if self._resampler:
-            self._keep(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        self._resampler = None
-
-    def finish(self) -> np.ndarray:
-        self._flush()
-        return np.concatenate([np.zeros(0, np.float32), *self._blocks])
-
-
-@dataclass
 class _Faults:
     """What went wrong while packets were decoded."""
 
@@ -212,7 +149,7 @@ def decode(file: BinaryIO, name: str, start: float = 0.0, stop: float | None = N
         promised = _promised(container, stream, file, sizes)
         if (stop or promised or 0) - start > LONGEST_SECONDS:
             raise _too_long(name)
-        mixer, faults, position, clock = _Mixer(name), _Faults(), 0, 0.0
+        mixer, faults, position, clock = Mixer(name), _Faults(), 0, 0.0
         for frame in _frames(container, stream, faults):
             rate = frame.sample_rate
             if not RATES[0] <= rate <= RATES[1]:
@@ -232,47 +169,14 @@ def decode(file: BinaryIO, name: str, start: float = 0.0, stop: float | None = N
         if cut and position and (stop is None or clock < stop):
             promise = (f" of the {promised:.2f} s that its header promises" if promised and promised > clock else
                        " of a longer recording")
-            raise AudioError(f"{name} is cut short: it holds {clock:.2f} s{promise}; copy it again, or save what is there "
+            raise AudioError(f"{name} is cut short: it holds {clock:.2f} s{promise}; copy it again, or save what is "
+                             "there "
                              "as a new file with any audio editor if its caption fits that.")
     samples = mixer.finish()
     unfinished = sizes is not None and sizes[0] == 0 < sizes[1]
-    return samples, _remarks(name, mixer, samples, unfinished, faults.broken)
+    return samples, remarks_on(name, mixer, samples, unfinished, faults.broken)
 
 
 def _too_long(name: str) -> AudioError:
     return AudioError(f"{name} is longer than the {LONGEST_SECONDS // 60} minutes that are read at once: cut it into "
                       f"pieces, for example with ffmpeg -i {name} -f segment -segment_time 600 piece%03d.wav")
-
-
-def _remarks(name: str, mixer: _Mixer, samples: np.ndarray, unfinished: bool, broken: int) -> list[str]:
-    """What is odd about a clip, one sentence each; raises where nothing of it is left."""
-    if mixer.channels > 1 and mixer.apart > 1e-8 * mixer.seconds and mixer.together < CANCELLED * mixer.apart:
-        raise AudioError(f"The {mixer.channels} channels of {name} cancel each other out, so their mean is silence: keep "
-                         f"one channel, for example with ffmpeg -i {name} -af \"pan=mono|c0=c0\" one_channel.wav")
-    remarks = []
-    seconds = len(samples) / SAMPLING_RATE
-    if unfinished:
-        remarks.append(f"The header of {name} is unfinished, as if its recorder was switched off: all {seconds:.2f} s up "
-                       "to the end of the file are used.")
-    if broken:
-        remarks.append(f"{name} is damaged in {broken} place{'s' if broken > 1 else ''}, which {'are' if broken > 1 else 'is'} "
-                       f"left out: listen whether its {seconds:.2f} s still fit the caption.")
-    if len(samples):
-        energy = float(np.square(samples, dtype=np.float64).sum()) / SAMPLING_RATE
-        if mixer.together > 1e-8 * mixer.seconds and energy < ABOVE_HEARING * mixer.together:
-            remarks.append(f"Almost all of {name} lies above 8 kHz, where the model does not hear: {energy / mixer.together:.1%} "
-                           "of its energy is left; leave it out, or expect no caption of it.")
-        offset = float(samples.mean(dtype=np.float64))
-        if abs(offset) > OFFSET:
-            remarks.append(f"{name} holds a constant {offset:.2f} and no sound: record it again, or leave it out."
-                           if is_silent(samples) else
-                           f"{name} swings around {offset:.2f} instead of 0 (a constant offset of the recorder): subtract "
-                           "the mean of its samples.")
-    return remarks
-
-
-def is_silent(samples: np.ndarray) -> bool:
-    """Whether there is nothing to hear: zeros, or one constant value (whose edges ring where it was resampled)."""
-    edge = SAMPLING_RATE // 25
-    inner = samples[edge:-edge] if len(samples) > 2 * edge else samples
-    return bool(np.abs(samples).max() < SILENT or np.abs(inner - inner.mean(dtype=np.float64)).max() < SILENT)

@@ -37,8 +37,8 @@ class FolderReport:
     name: str
     """The folder's own name."""
     clips: list[dict]
-    """Usable examples: ``audio`` (16 kHz mono, as `load_captions` gives it; from `scan_folder` what `as_samples` makes it
-    of), ``caption``, ``references``, ``source``, ``split``, and the table's other columns."""
+    """Usable examples: ``audio`` (16 kHz mono, as `load_captions` gives it; from `scan_folder` what `as_samples` makes
+    it of), ``caption``, ``references``, ``source``, ``split``, and the table's other columns."""
     problems: dict[str, str]
     """File -> one sentence that says why it cannot be used and what to do."""
     pieces: dict[str, int] = field(default_factory=dict)
@@ -126,8 +126,8 @@ def read_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> Fo
 def scan_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> FolderReport:
     """`read_folder` for folders that memory does not hold: only the headers are read, and clips decode when asked for.
 
-    What shows in the samples alone (silence, a cut MP3 without a count of its frames) is found when a clip's turn comes:
-    `as_samples` raises `AudioError` then. Lengths are what the headers say.
+    What shows in the samples alone (silence, a cut MP3 without a count of its frames) is found when a clip's turn
+    comes: `as_samples` raises `AudioError` then. Lengths are what the headers say.
     """
     def hear(recording: Recording) -> tuple[list[dict], float, list[str]]:
         seconds = probe_audio(recording.path, recording.name) or 0.0

@@ -46,7 +46,7 @@ def wav_sizes(file: BinaryIO) -> tuple[int, int] | None:
 
 @_in_place
 def xing_frames(file: BinaryIO) -> int | None:
-    """Frames of an MP3 as its first frame counts them (the "Xing" or "Info" header that encoders write), or ``None``."""
+    """Frames of an MP3 as its first frame counts them (the "Xing" or "Info" header of encoders), or ``None``."""
     file.seek(0)
     start = file.read(10)
     if start[:3] == b"ID3":  # a tag before the sound; its size comes in four times seven bits

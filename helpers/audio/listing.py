@@ -11,8 +11,8 @@ from typing import Any
 from helpers.audio.sources import name_sources
 from helpers.audio.table import CaptionError, Row, find_tables, read_table
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".wma", ".opus", ".aiff", ".aif", ".webm", ".mp4",
-                  ".amr", ".caf", ".3gp", ".mka", ".mov"}
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".wma", ".opus", ".aiff", ".aif", ".webm",
+                  ".mp4", ".amr", ".caf", ".3gp", ".mka", ".mov"}
 
 SPLITS = ("train", "validation", "test")
 
@@ -52,7 +52,7 @@ class Listing:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files of a folder and those below it, sorted; hidden ones (``._a.wav``, ``.git``) and ``__MACOSX`` are none."""
+    """All files in and below a folder, sorted, without hidden ones (``._a.wav``, ``.git``) and ``__MACOSX``."""
     found = []
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
@@ -84,16 +84,20 @@ class _Folder:
             given = given.replace("\\", "/")
             name = (PurePosixPath(base.as_posix()) / given).as_posix()
             file = self.exact.get(name) or self.by_spelling.get(_same(name))
-        if PurePosixPath(given).is_absolute() or PureWindowsPath(given).is_absolute() or ".." in PurePosixPath(given).parts:
-            return given, None, (f"{where}, which leads out of the folder {self.folder.name!r}: copy the file into it, and "
+        absolute = PurePosixPath(given).is_absolute() or PureWindowsPath(given).is_absolute()
+        if absolute or ".." in PurePosixPath(given).parts:
+            return given, None, (f"{where}, which leads out of the folder {self.folder.name!r}: copy the file into "
+                                 "it, and "
                                  "name it without its path.")
         if file is None:
             near = self.by_case.get(_same(name).casefold())
             hint = f" (there is {near}; capitals count)" if near else ""
-            return name, None, (f"{where}, which is not in {row.table.parent.name!r}{hint}: add the file, correct the name, or "
+            return name, None, (f"{where}, which is not in {row.table.parent.name!r}{hint}: add the file, correct "
+                                "the name, or "
                                 "take the row out.")
         if file.is_symlink() and not file.resolve().is_relative_to(self.real):
-            return name, None, (f"{where}, a link that leads out of the folder {self.folder.name!r}: copy the file itself "
+            return name, None, (f"{where}, a link that leads out of the folder {self.folder.name!r}: copy the file "
+                                "itself "
                                 "into it.")
         return file.relative_to(self.folder).as_posix(), file, None
 
@@ -112,14 +116,16 @@ def list_recordings(folder: str | os.PathLike) -> Listing:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder.name!r}: check the path (the notebook looks from its own folder).")
+        raise FileNotFoundError(f"There is no folder {folder.name!r}: check the path (the notebook looks from its "
+                                "own folder).")
     files = _files(folder)
     index = _Folder(folder, files)
     listing, found, given = Listing(folder.name or folder.resolve().name, []), {}, {}
     for table in find_tables(files, folder):
         rows = read_table(table)
         for column in sorted(_OURS & set().union(*(row.cells for row in rows)) - {"file_name", "caption", "source"}):
-            listing.remarks.append(f"The column {column!r} of {table.name} is not used: a clip has something of that name "
+            listing.remarks.append(f"The column {column!r} of {table.name} is not used: a clip has something of "
+                                   "that name "
                                    "already.")
         for row in rows:
             name, file, why = index.find(row) if row.file_name else (f"row {row.number} of {table.name}", None, None)
@@ -146,7 +152,8 @@ def list_recordings(folder: str | os.PathLike) -> Listing:
     for file in files:
         if file.suffix.lower() in AUDIO_SUFFIXES and file not in named:
             name = file.relative_to(folder).as_posix()
-            listing.unlisted[name] = f"{name} is in no row of the table: add one with its caption, or move the file away."
+            listing.unlisted[name] = (f"{name} is in no row of the table: add one with its caption, or move the file "
+                                      "away.")
     return listing
 
 

@@ -3,8 +3,8 @@
 A stream of `datasets` does not promise that by itself. Loader workers and processes share it out by files, so that
 their number decides what comes when; evaluation on a sibling stream (``stream.skip(...)`` beside ``stream.take(...)``)
 overwrites the state that the two share; and ``Trainer`` resumes by making all earlier batches again, or, once the
-stream has ended and begun anew, at the wrong place. Its own ``shuffle`` is no help: the clips in its buffer are not part
-of its state, so a resumed run would lose them. Here clips are shuffled block by block, and a block is read again.
+stream has ended and begun anew, at the wrong place. Its own ``shuffle`` is no help: the clips in its buffer are not
+part of its state, so a resumed run would lose them. Here clips are shuffled block by block, and a block is read again.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ class ClipStream(torch.utils.data.IterableDataset):
         endless: begin anew after the last clip, without a break: no batch is cut short at the end of a pass, and no
             step of gradient accumulation either (the ``Trainer`` would carry the gradients of the cut step over into
             the next one).
-        seed: shuffle the clips, differently in each pass; the same seed gives the same order, on any number of processes
-            and workers, resumed or not. ``None`` keeps the stream's order. Shuffle the training part alone, after it was
-            split off: a stream that is shuffled first and split then has other clips on each side in each pass.
-        block: clips that are shuffled together; so many lie in memory, undecoded, and the first batch waits for them. The
-            blocks of each pass begin elsewhere. ``None``: all clips of a pass together.
+        seed: shuffle the clips, differently in each pass; the same seed gives the same order, on any number of
+            processes and workers, resumed or not. ``None`` keeps the stream's order. Shuffle the training part alone,
+            after it was split off: a stream that is shuffled first and split then has other clips on each side in each
+            pass.
+        block: clips that are shuffled together; so many lie in memory, undecoded, and the first batch waits for them.
+            The blocks of each pass begin elsewhere. ``None``: all clips of a pass together.
 
     Raises:
         CaptionError: on iteration, if the stream holds no clip.
@@ -91,14 +92,15 @@ class ClipStream(torch.utils.data.IterableDataset):
                     self._states.append((given, following))
                 yield clip
             if not found:
-                raise CaptionError("The stream has no clips: check the split, and what take, skip or filter leave of it.")
+                raise CaptionError("The stream has no clips: check the split, and what take, skip or filter leave "
+                                   "of it.")
             if not self.endless:
                 return
             state = {"number": state["number"] + 1}
 
     def _pass(self, number: int = 0, stream: dict | None = None, block: int = 0, done: int = 0) -> Iterator[tuple]:
-        """One pass from its ``block``-th block on, without the first ``done`` clips of that; ``stream`` is the state of the
-        stream before it. Gives each clip with what to call this with so that the clip after it comes first."""
+        """One pass from its ``block``-th block on, without the first ``done`` clips of that; ``stream`` is the state of
+        the stream before it. Gives each clip with what to call this with so that the clip after it comes first."""
         # A fresh copy: a stream of `datasets` that was resumed once would begin its next pass at the same place.
         clips = copy.deepcopy(self.clips)
         if stream is not None:
@@ -118,7 +120,7 @@ class ClipStream(torch.utils.data.IterableDataset):
             stream, block, done = after, block + 1, 0
 
     def _block(self, number: int, block: int) -> tuple[int | None, Callable]:
-        """How many clips are read together as the ``block``-th of pass ``number``, and in which order they are given."""
+        """How many clips are read together as the ``block``-th of pass ``number``, and in which order they come."""
         if self.seed is None:
             return 1, range
         rng = np.random.default_rng((self.seed, number, block))
@@ -131,10 +133,9 @@ class ClipStream(torch.utils.data.IterableDataset):
             return {"number": 0}
         length = sum(1 for _ in islice(copy.deepcopy(self.clips).iter(batch_size=1), given + 1))
         number, within = divmod(given, length) if self.endless and 0 < length <= given else (0, given)
-        state: dict[str, Any] = {"number": number}
-        for _, state in islice(self._pass(number), within):
-            pass
-        return state
+        states = (state for _, state in islice(self._pass(number), within))
+        last = deque(states, maxlen=1)
+        return last[0] if last else {"number": number}
 
     def position(self, clips: int) -> dict[str, Any]:
         """What `resume` needs to go on after the first ``clips`` clips; plain JSON."""
@@ -146,8 +147,8 @@ class ClipStream(torch.utils.data.IterableDataset):
 
         Args:
             batches: batches that the reader will throw away, as ``Trainer`` does when it resumes.
-            position: from `position`. With its state the clips before it are not even read (up to a file's or a block's
-                beginning); without (states do not leave loader workers) they are read again, but not decoded.
+            position: from `position`. With its state the clips before it are not even read (up to a file's or a
+                block's beginning); without (states do not leave loader workers) they are read again, but not decoded.
         """
         self._batches_seen, self._position = batches, position
         self._states.clear()

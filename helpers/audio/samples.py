@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.audio.decoding import AudioError, decode, is_silent, probe
+from helpers.audio.decoding import decode, probe
+from helpers.audio.mixing import AudioError, is_silent
 from helpers.profiles import SAMPLING_RATE
 
 MINIMUM_SECONDS = 0.1
@@ -49,7 +50,8 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
         raise AudioError(f"{name} is empty (0 samples): leave it out, or look at how it was cut.")
     if sampling_rate != SAMPLING_RATE:
         raise AudioError(
-            f"{name} is sampled at {sampling_rate} Hz, but the model hears {SAMPLING_RATE} Hz: resample it, for example "
+            f"{name} is sampled at {sampling_rate} Hz, but the model hears {SAMPLING_RATE} Hz: resample it, for "
+            "example "
             f"with soxr.resample(array, {sampling_rate}, {SAMPLING_RATE}), or load it with load_audio."
         )
     if array.size < MINIMUM_SECONDS * SAMPLING_RATE:
@@ -59,7 +61,8 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
         samples = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(samples).all():
         bad = int(np.flatnonzero(~np.isfinite(samples))[0])
-        raise AudioError(f"{name} holds NaN or infinite samples (the first at sample {bad}): it was damaged on the way; "
+        raise AudioError(f"{name} holds NaN or infinite samples (the first at sample {bad}): it was damaged on the "
+                         "way; "
                          "load it again or leave it out.")
     peak = float(max(samples.max(), -samples.min()))
     if peak > LOUDEST:
@@ -83,7 +86,8 @@ def _opened(source: str | os.PathLike | bytes, name: str):
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         raise AudioError(f"There is no file {name}: check the path (the notebook looks from its own folder).") from None
     except OSError as error:
-        raise AudioError(f"{name} cannot be opened ({error.strerror}): it has to be a file that you may read.") from None
+        raise AudioError(f"{name} cannot be opened ({error.strerror}): it has to be a file that you may "
+                         "read.") from None
 
 
 def _named(source: str | os.PathLike | bytes, name: str | None) -> str:
@@ -113,7 +117,8 @@ def load_clip(clip: dict) -> tuple[np.ndarray, list[str]]:
         samples, remarks = decode(file, name, clip.get("start") or 0.0, clip.get("stop"))
     samples = validate_audio(samples, name=name)
     if clip.get("silence") is False and is_silent(samples):
-        what = f"holds a constant {samples.mean():.2f} and no sound" if abs(samples.mean()) > 1e-3 else "is silent from end to end"
+        offset = float(samples.mean())
+        what = f"holds a constant {offset:.2f} and no sound" if abs(offset) > 1e-3 else "is silent from end to end"
         raise AudioError(f"{name} {what}: record it again, leave it out, or say so in its caption if silence is meant.")
     return samples, remarks
 
@@ -122,8 +127,8 @@ def load_audio(source: str | os.PathLike | bytes, name: str | None = None) -> np
     """Decode a file to 16 kHz mono float32.
 
     Args:
-        source: a path, or the bytes of a file: WAV, FLAC, OGG, MP3, M4A, WebM and whatever else FFmpeg decodes; any rate
-            from 1 to 384 kHz, any number of channels (their mean is taken), at most an hour.
+        source: a path, or the bytes of a file: WAV, FLAC, OGG, MP3, M4A, WebM and whatever else FFmpeg decodes; any
+            rate from 1 to 384 kHz, any number of channels (their mean is taken), at most an hour.
         name: what to call the file in messages (default: its own name).
 
     Returns:
@@ -134,8 +139,8 @@ def load_audio(source: str | os.PathLike | bytes, name: str | None = None) -> np
             `validate_audio` and `decode`).
 
     Warns:
-        AudioWarning: the file can be used, but its header is unfinished, a part is damaged, it has a constant offset, or
-            nearly all of it lies above the 8 kHz that the model hears.
+        AudioWarning: the file can be used, but its header is unfinished, a part is damaged, it has a constant offset,
+            or nearly all of it lies above the 8 kHz that the model hears.
     """
     kind = "bytes" if isinstance(source, bytes | bytearray) else "path"
     samples, remarks = load_clip({kind: source, "name": _named(source, name)})

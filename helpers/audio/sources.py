@@ -1,4 +1,4 @@
-"""Which clips belong together: a source is one recording, place or day, and no source may be on both sides of a split."""
+"""Which clips belong together: a source is one recording, place or day, and is never on both sides of a split."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-RECORDER_WORDS = frozenset("""
-    a at am pm and audio aud aufnahme aufzeichnung clip copy default download dr dsc enregistrement export file freesound
-    fsid grabacion h1n h4n h5 h6 image img item ma memo mic mov mp3 mvi my neue new nota note nr number output ptt pxl rec
-    record recorded recorder recording recordings registrazione sample sound sounds ste take test track tx unnamed untitled
-    vid video vn voice voicememo voicenote voz wa wav whatsapp xrec yt zoom
-""".split())
+RECORDER_WORDS = frozenset(re.findall(r"\w+", """
+    a am and at aud audio aufnahme aufzeichnung clip copy default download dr dsc enregistrement export
+    file freesound fsid grabacion h1n h4n h5 h6 image img item ma memo mic mov mvi my neue new nota note nr
+    number output pm ptt pxl rec record recorded recorder recording recordings registrazione sample sound
+    sounds ste take test track tx unnamed untitled vid video vn voice voicememo voicenote voz wa wav
+    whatsapp xrec yt zoom
+"""))
 """Words that recorders, phones and sites put before their running number; they say nothing about the place."""
 
 
@@ -52,13 +53,15 @@ def name_sources(captions: Mapping[str, Sequence[str]]) -> tuple[dict[str, str],
     if not alone:
         return sources, None
     example = Path(next(iter(alone.values()))[0]).name
-    return sources, (f"Each of {sum(map(len, alone.values()))} files such as {example} counts as a recording of its own: if "
+    return sources, (f"Each of {sum(map(len, alone.values()))} files such as {example} counts as a recording of its "
+                     "own: if "
                      "several were cut from one, say so in a column 'source', or the score measures memory.")
 
 
 def _says_what_is_heard(source: str, names: Sequence[str], captions: Mapping[str, Sequence[str]]) -> bool:
     words = [word[:5] for word in re.findall(r"[^\W\d_]{3,}", Path(source).name.casefold())]
-    return bool(words) and all(any(word in text.casefold() for word in words for text in captions[name]) for name in names)
+    heard = [" ".join(captions[name]).casefold() for name in names]
+    return bool(words) and all(any(word in text for word in words) for text in heard)
 
 
 def split_by_source(clips: Sequence[dict], share: float = 0.2, seed: int = 0) -> tuple[list[dict], list[dict]]:
@@ -84,8 +87,10 @@ def split_by_source(clips: Sequence[dict], share: float = 0.2, seed: int = 0) ->
     for clip in clips:
         sizes[clip["source"]] = sizes.get(clip["source"], 0) + 1
     if len(sizes) < 2:
-        raise ValueError(f"All {len(clips)} clips come from {len(sizes)} source ({', '.join(sizes)}), so there is nothing to "
-                         "evaluate on that was not trained on: add a column 'source' to the table that tells recordings apart.")
+        raise ValueError(f"All {len(clips)} clips come from {len(sizes)} source ({', '.join(sizes)}), so there is "
+                         "nothing to "
+                         "evaluate on that was not trained on: add a column 'source' to the table that tells "
+                         "recordings apart.")
     shuffled = sorted(sizes, key=lambda source: hashlib.sha256(f"{seed}:{source}".encode()).digest())
     chosen, count = set(), 0
     for source in shuffled:
@@ -94,4 +99,5 @@ def split_by_source(clips: Sequence[dict], share: float = 0.2, seed: int = 0) ->
             count += sizes[source]
     if not chosen:  # every source is larger than the share: the smallest one then
         chosen.add(min(shuffled, key=sizes.get))
-    return ([clip for clip in clips if clip["source"] not in chosen], [clip for clip in clips if clip["source"] in chosen])
+    train, held_out = ([clip for clip in clips if (clip["source"] in chosen) == side] for side in (False, True))
+    return train, held_out

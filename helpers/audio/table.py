@@ -42,7 +42,7 @@ class Row:
 
     @property
     def captions(self) -> list[str]:
-        """Its captions, stripped: one, or several where the cell is a list; numbers and booleans as they are written."""
+        """Its captions, stripped: one, or several where the cell is a list; numbers and booleans as written."""
         value = self.cells.get("caption")
         texts = value if isinstance(value, list | tuple) else [value]
         texts = [json.dumps(text) if isinstance(text, bool | int | float) else text for text in texts]
@@ -54,7 +54,8 @@ class Row:
         if not self.file_name:
             return f"{where} names no file: fill in its file_name, or take the row out."
         if self.extra:
-            return (f"{where} ({self.file_name}) has more cells than the table has columns: put a caption that has commas "
+            return (f"{where} ({self.file_name}) has more cells than the table has columns: put a caption that has "
+                    "commas "
                     "in it between double quotes.")
         if not self.captions:
             return f"{where} ({self.file_name}) has no caption: write one, or take the row out."
@@ -69,12 +70,14 @@ def find_tables(files: Sequence[Path], folder: Path) -> list[Path]:
     """
     tables = [file for file in files if file.stem.lower() == "metadata" and file.suffix.lower() in TABLE_SUFFIXES]
     if not tables:
-        raise CaptionError(f"The folder {folder.name!r} has no metadata.csv or metadata.jsonl: add one with the columns "
+        raise CaptionError(f"The folder {folder.name!r} has no metadata.csv or metadata.jsonl: add one with the "
+                           "columns "
                            "file_name and caption, one row a clip.")
     beside: dict[Path, Path] = {}
     for table in tables:
         if table.parent in beside:
-            raise CaptionError(f"{table.parent.name!r} has two tables, {beside[table.parent].name} and {table.name}: keep one.")
+            raise CaptionError(f"{table.parent.name!r} has two tables, {beside[table.parent].name} and "
+                               f"{table.name}: keep one.")
         beside[table.parent] = table
     return tables
 
@@ -88,9 +91,11 @@ def read_table(table: Path) -> list[Row]:
     try:
         rows = _READERS.get(table.suffix.lower(), _read_separated)(table)
     except UnicodeDecodeError:
-        raise CaptionError(f"{table.name} is not UTF-8 text: save it as \"CSV UTF-8\" in your spreadsheet program.") from None
+        raise CaptionError(f"{table.name} is not UTF-8 text: save it as \"CSV UTF-8\" in your spreadsheet "
+                           "program.") from None
     if not rows:
-        raise CaptionError(f"{table.name} in {table.parent.name!r} has no rows: list each clip's file_name and caption.")
+        raise CaptionError(f"{table.name} in {table.parent.name!r} has no rows: list each clip's file_name and "
+                           "caption.")
     columns = list(dict.fromkeys(key for row in rows for key in row.cells))
     for column in ("file_name", "caption"):
         if column not in columns:
@@ -109,7 +114,8 @@ def _unique(table: Path, columns: Sequence[str]) -> None:
     named = [column for column in columns if column]
     twice = next((column for column in named if named.count(column) > 1), None)
     if twice:
-        raise CaptionError(f"{table.name} in {table.parent.name!r} has two columns called {twice!r}: rename or remove one.")
+        raise CaptionError(f"{table.name} in {table.parent.name!r} has two columns called {twice!r}: rename or "
+                           "remove one.")
 
 
 def _read_separated(table: Path) -> list[Row]:
@@ -123,7 +129,8 @@ def _read_separated(table: Path) -> list[Row]:
     try:
         lines = [line for line in reader if any(cell.strip() for cell in line)]
     except csv.Error as error:
-        raise CaptionError(f"{table.name} cannot be read at line {reader.line_num} ({error}): is there a double quote that "
+        raise CaptionError(f"{table.name} cannot be read at line {reader.line_num} ({error}): is there a double "
+                           "quote that "
                            "is never closed, or one inside a caption that is not written twice?") from None
     columns = [cell.strip() for cell in lines[0]] if lines else []
     _unique(table, columns)
@@ -153,11 +160,13 @@ def _read_json(table: Path) -> list[Row]:
                 if line.strip():
                     found.append(json.loads(line, object_pairs_hook=cells))
     except json.JSONDecodeError as error:
-        raise CaptionError(f"{table.name} cannot be read at {place} ({error}): each line of it has to be one whole row, "
+        raise CaptionError(f"{table.name} cannot be read at {place} ({error}): each line of it has to be one whole "
+                           "row, "
                            'such as {"file_name": "a.wav", "caption": "A dog barks"}.') from None
     for number, row in enumerate(found, start=1):
         if not isinstance(row, dict):
-            raise CaptionError(f"Row {number} of {table.name} is {json.dumps(row)[:40]}, not an object: write each row as "
+            raise CaptionError(f"Row {number} of {table.name} is {json.dumps(row)[:40]}, not an object: write each "
+                               "row as "
                                '{"file_name": "a.wav", "caption": "A dog barks"}.')
     return [Row(table, number, row) for number, row in enumerate(found, start=1)]
 

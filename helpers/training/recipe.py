@@ -22,7 +22,7 @@ from helpers.audio.order import BLOCK, ClipStream, SkipSeen, SkipUnusable
 from helpers.audio.sources import split_by_source
 from helpers.audio.table import CaptionError
 from helpers.chat import AudioFlamingo3DataCollator
-from helpers.model.hardware import hardware_settings
+from helpers.model.hardware import precision_arguments
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.profiles import Profile
@@ -61,7 +61,7 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         # Each process makes its own batches. Accelerate's default for a stream lets the first make all of them, glue
         # them together and cut them up again, which takes tensors of one length and one window a clip.
         "accelerator_config": {"dispatch_batches": False},
-        **hardware_settings(model, profile.gradient_checkpointing),
+        **precision_arguments(model, profile.gradient_checkpointing),
     }
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
     if processes > 1:
@@ -69,11 +69,11 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         settings["ddp_find_unused_parameters"] = False
     arguments = TrainingArguments(**{**settings, **overrides})
     if arguments.world_size != processes:
-        raise TrainingError(f"{processes} processes were launched, but they do not work together on {model.device.type}: each "
-                            "would train a model of its own; launch one process.")
+        raise TrainingError(f"{processes} processes were launched, but they do not work together on "
+                            f"{model.device.type}: each would train a model of its own; launch one process.")
     if arguments.n_gpu > 1:
-        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply the
-        # batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
+        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply
+        # the batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
         arguments._n_gpu = 1
     spread = getattr(model, "hf_device_map", None) is not None
     if model.device.type == "cuda" and not spread and model.device != arguments.device:
@@ -129,9 +129,9 @@ def make_trainer(
 ) -> Trainer:
     """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
 
-    Streams are read as `ClipStream` says: the training clips over and over, shuffled by the seed, those to evaluate on in
-    their order; clips that cannot be used are left out with a sentence each (`SkipUnusable`). `TrainingGuard` stops a run
-    that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
+    Streams are read as `ClipStream` says: the training clips over and over, shuffled by the seed, those to evaluate on
+    in their order; clips that cannot be used are left out with a sentence each (`SkipUnusable`). `TrainingGuard` stops
+    a run that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
     seed gives the same adapter, bit for bit, on one machine. With ``save_only_model=False``,
     ``trainer.train(resume_from_checkpoint=last_whole_checkpoint(output))`` goes on exactly where a run was interrupted.
 
