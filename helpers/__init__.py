@@ -44,6 +44,7 @@ _HOMES = {
     "show.widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],
     "setup.doctor": ["check_setup"],
     "sharing": ["write_model_card"],
+    "serve.process": ["ServerProcess"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
