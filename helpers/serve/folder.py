@@ -34,8 +34,8 @@ def load_for_serving(source: str) -> tuple[PreTrainedModel, ProcessorMixin]:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder.name!r} to serve: check the path.")
     if not (folder / "processor_config.json").is_file():
-        raise FileNotFoundError(f"The folder {folder.name!r} holds no processor (processor_config.json): save it beside "
-                                "the weights with processor.save_pretrained, as notebook 10 does.")
+        raise FileNotFoundError(f"The folder {folder.name!r} holds no processor (processor_config.json): save it "
+                                "beside the weights with processor.save_pretrained, as notebook 10 does.")
     if (folder / "adapter_config.json").is_file():
         return _merged(folder), load_processor(source)
     if not (folder / "config.json").is_file():
@@ -49,8 +49,8 @@ def _merged(folder: Path) -> PreTrainedModel:
 
     recorded = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not recorded:
-        raise AdapterError(f"The adapter in {folder.name!r} does not say which base it was trained on: merge it by hand, "
-                           "as notebook 05 does, and serve the merged folder.")
+        raise AdapterError(f"The adapter in {folder.name!r} does not say which base it was trained on: merge it by "
+                           "hand, as notebook 05 does, and serve the merged folder.")
     tiny = Path(recorded).parts[-3:] == TINY_FOLDER.parts[-3:]
     base = load_model(TINY if tiny else recorded, quantize=False)  # a merge into 4-bit weights rounds most of it away
     return PeftModel.from_pretrained(base, check_adapter(base, folder)).merge_and_unload().eval()

@@ -18,7 +18,7 @@ READY = "Ready at "
 
 
 class ServerProcess:
-    """A running ``python -m helpers.serve``: use it in ``with``, or call `stop`. It ends with this Python at the latest.
+    """A running ``python -m helpers.serve``: use it in ``with``, or call `stop`. It ends with this Python at the last.
 
     Attributes:
         url: what an OpenAI client takes as ``base_url``.

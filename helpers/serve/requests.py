@@ -15,6 +15,9 @@ NUMBERS = {"temperature": (float, 0, 2), "top_p": (float, 0, 1), "max_tokens": (
            "max_completion_tokens": (int, 1, 4096), "seed": (int, 0, 2**63 - 1)}
 """Field of a request -> its kind, the least and the greatest value."""
 
+KINDS = {"model": (str, "a text"), "stream": (bool, "true or false"), "stop": (str | list, "a text or a list of texts")}
+"""Field of a request -> its type in Python, and in words."""
+
 REACHING_INSIDE = ("generation_config", "chat_template_kwargs", "tools", "logit_bias", "frequency_penalty")
 """Fields that transformers' server hands on to the tokenizer's template or to ``generate`` as they are."""
 
@@ -45,10 +48,9 @@ def check_fields(body: dict[str, Any]) -> None:
             continue
         right_kind = isinstance(value, int | kind) and not isinstance(value, bool)
         if not right_kind or not math.isfinite(value) or not least <= value <= greatest:
-            raise BadRequest(f"{name!r} is {value!r}: give {'a whole number' if kind is int else 'a number'} from {least} "
-                             f"to {greatest}.")
-    for name, kind, words in (("model", str, "a text"), ("stream", bool, "true or false"), ("stop", str | list, "a text or "
-                              "a list of texts"), ("messages", list, "a list of messages")):
+            number = "a whole number" if kind is int else "a number"
+            raise BadRequest(f"{name!r} is {_short(value)}: give {number} from {least} to {greatest}.")
+    for name, (kind, words) in KINDS.items():
         if body.get(name) is not None and not isinstance(body[name], kind):
             raise BadRequest(f"{name!r} is {_short(body[name])}: give {words}.")
     stops = body.get("stop") or []
@@ -104,8 +106,8 @@ def _item(part: Any, number: int, allow_paths: bool, allow_urls: bool) -> dict:
         inner = part.get(kind)
         source = inner.get(field) if isinstance(inner, dict) else None
         if not isinstance(source, str) or not source:
-            raise BadRequest(f"The {kind} of message {number} has no {field!r}: send the base64 of a whole WAV, FLAC, OGG "
-                             "or MP3 file in it.")
+            raise BadRequest(f"The {kind} of message {number} has no {field!r}: send the base64 of a whole WAV, "
+                             "FLAC, OGG or MP3 file in it.")
         content = _decode(source) if kind == "input_audio" else _open(source, allow_paths, allow_urls)
         try:
             return {"type": "audio", "audio": load_audio(content)}
@@ -122,12 +124,12 @@ def _open(url: str, allow_paths: bool, allow_urls: bool) -> bytes | str:
         return _decode(rest.partition(",")[2])
     if scheme.lower() in ("http", "https"):
         if not allow_urls:
-            raise BadRequest("This server fetches no addresses: send the file itself as base64, or start the server with "
-                             "--allow-urls.", status=403)
+            raise BadRequest("This server fetches no addresses: send the file itself as base64, or start the server "
+                             "with --allow-urls.", status=403)
         return _fetch(url)
     if not allow_paths:
-        raise BadRequest("This server reads no files of its machine: send the file itself as base64, or start the server "
-                         "with --allow-paths.", status=403)
+        raise BadRequest("This server reads no files of its machine: send the file itself as base64, or start the "
+                         "server with --allow-paths.", status=403)
     return url.removeprefix("file://")
 
 
@@ -148,10 +150,14 @@ def _fetch(url: str) -> bytes:
             for piece in answer.iter_bytes():
                 content += piece
                 if len(content) > URL_BYTES:
-                    raise BadRequest(f"The file behind the address is larger than {URL_BYTES // 1_000_000} MB: cut it first.")
+                    raise BadRequest(f"The file behind the address is larger than {URL_BYTES // 1_000_000} MB: "
+                                     "cut it first.")
+    except httpx.HTTPStatusError as error:
+        raise BadRequest(f"The address answered with status {error.response.status_code}: check it, or send the file as "
+                         "base64.") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = f"status {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
-        raise BadRequest(f"The address could not be fetched ({reason}): check it, or send the file as base64.") from None
+        raise BadRequest(f"The address could not be fetched ({type(error).__name__}): check it, or send the file as "
+                         "base64.") from None
     return bytes(content)
 
 

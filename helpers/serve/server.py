@@ -59,7 +59,7 @@ def build_app(
     repair(model)
 
     class OneModel(ModelManager):
-        """Knows one model, loaded by the course; the stock manager loads what a client names and lists the whole cache."""
+        """Knows one model, loaded by the course; the stock one loads what clients name and lists the whole cache."""
 
         def _load_processor(self, *args, **kwargs):
             return processor
@@ -74,7 +74,7 @@ def build_app(
             return [{"id": name, "object": "model", "created": int(time.time()), "owned_by": "you"}]
 
     class CaptionHandler(ChatCompletionHandler):
-        """Checks a request before the stock handler sees it, and means by temperature 0 what `caption` means by greedy."""
+        """Checks a request before the stock handler sees it; temperature 0 means what `caption` means by greedy."""
 
         async def handle_request(self, body, request_id):
             check_fields(body)
@@ -107,8 +107,8 @@ def build_app(
         if request.method == "POST" and not (size or "").isdigit():
             return refusal("The request does not say how long it is: send a Content-Length header.", 411)
         if size and int(size) > LARGEST_BODY:
-            return refusal(f"The request is larger than {LARGEST_BODY // 1_000_000} MB: send a shorter clip, or one in MP3, "
-                           "OGG or FLAC.", 413)
+            return refusal(f"The request is larger than {LARGEST_BODY // 1_000_000} MB: send a shorter clip, or one in "
+                           "MP3, OGG or FLAC.", 413)
         return await call_next(request)
 
     @app.exception_handler(BadRequest)
