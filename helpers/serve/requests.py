@@ -153,8 +153,8 @@ def _fetch(url: str) -> bytes:
                     raise BadRequest(f"The file behind the address is larger than {URL_BYTES // 1_000_000} MB: "
                                      "cut it first.")
     except httpx.HTTPStatusError as error:
-        raise BadRequest(f"The address answered with status {error.response.status_code}: check it, or send the file as "
-                         "base64.") from None
+        raise BadRequest(f"The address answered with status {error.response.status_code}: check it, or send the file "
+                         "as base64.") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadRequest(f"The address could not be fetched ({type(error).__name__}): check it, or send the file as "
                          "base64.") from None
