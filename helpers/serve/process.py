@@ -25,7 +25,7 @@ class ServerProcess:
         command: the command that was run, as one would type it.
     """
 
-    def __init__(self, source: str | os.PathLike, *options: str, port: int = 0, patience: float = 300):
+    def __init__(self, source: str | os.PathLike, *options: str, port: int = 0, patience: float = 600):
         """Start it and wait until it answers.
 
         Args:
