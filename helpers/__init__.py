@@ -45,6 +45,7 @@ _HOMES = {
     "show.widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],
     "setup.doctor": ["check_setup"],
     "sharing": ["write_model_card"],
+    "serve.process": ["ServerProcess"],
 }
 FOR_YOUR_PROJECT = {
     "AdapterError", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory", "TrainingError",
