@@ -48,7 +48,8 @@ _HOMES = {
     "serve.process": ["ServerProcess"],
 }
 FOR_YOUR_PROJECT = {
-    "AdapterError", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory", "TrainingError",
+    "AdapterError", "AudioWarning", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory",
+    "TrainingError",
     "DESCRIBE_PROMPT", "LANGUAGE_MODEL_TARGETS", "SAMPLING_RATE",
     "FolderReport", "as_samples", "choose_hardware", "hub_access", "last_whole_checkpoint", "validate_audio",
 }
