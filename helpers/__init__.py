@@ -45,9 +45,11 @@ _HOMES = {
     "show.widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],
     "setup.doctor": ["check_setup"],
     "sharing": ["write_model_card"],
+    "serve.process": ["ServerProcess"],
 }
 FOR_YOUR_PROJECT = {
-    "AdapterError", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory", "TrainingError",
+    "AdapterError", "AudioWarning", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory",
+    "TrainingError",
     "DESCRIBE_PROMPT", "LANGUAGE_MODEL_TARGETS", "SAMPLING_RATE",
     "FolderReport", "as_samples", "choose_hardware", "hub_access", "last_whole_checkpoint", "validate_audio",
 }

@@ -85,10 +85,8 @@ def _reason(error: BaseException) -> str | None:
 def explain(error: BaseException | None, repo_id: str, repo_type: str = "model") -> HubError | None:
     """What went wrong at the Hub and what to do, in one sentence; ``None`` where the Hub was not the matter.
 
-    Args:
-        error: what the library raised. What led to it is looked at too: transformers and datasets wrap errors.
-        repo_id: the repository that was asked for.
-        repo_type: ``"model"`` or ``"dataset"``.
+    What led to the error is looked at too, for transformers and datasets wrap errors. ``repo_type``: ``"model"`` or
+    ``"dataset"``.
     """
     from huggingface_hub import constants, get_token
 
@@ -121,10 +119,6 @@ def _set_timeouts(repo_type: str) -> None:
 def check_access(repo_id: str, repo_type: str = "model") -> None:
     """Whether the Hub would let you read this repository now: asks for one small file, which takes seconds at most.
 
-    Args:
-        repo_id: ``"owner/name"``.
-        repo_type: ``"model"`` or ``"dataset"``.
-
     Raises:
         HubError: no network, no such repository, or no leave to read it; the message says what to do.
     """
@@ -155,13 +149,10 @@ def check_access(repo_id: str, repo_type: str = "model") -> None:
 def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
     """Load something from the Hub inside of this: it asks first, and says what is wrong and what to do.
 
-    For anything but a Hub id it does nothing. Otherwise it asks whether the repository can be read, at the cost of one
-    small request, and turns whatever goes wrong inside into a `HubError` of one sentence. It shortens the libraries'
-    time-outs for the rest of the process, unless you have set them (``HF_HUB_DOWNLOAD_TIMEOUT``).
-
-    Args:
-        repo_id: ``"owner/name"``; a folder, ``"tiny"`` and the like pass through.
-        repo_type: ``"model"`` or ``"dataset"``.
+    For anything but a Hub id (a folder, ``"tiny"``) it does nothing. Otherwise it asks whether the repository can be
+    read, at the cost of one small request, and turns whatever goes wrong inside into a `HubError` of one sentence. It
+    shortens the libraries' time-outs for the rest of the process, unless you have set them
+    (``HF_HUB_DOWNLOAD_TIMEOUT``).
 
     Yields:
         Keyword arguments for ``from_pretrained``: ``{"local_files_only": True}`` where the Hub cannot be reached but
@@ -199,14 +190,8 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
 
 
 def fetch_adapter(repo_id: str) -> Path:
-    """Download an adapter, with the processor that lies beside it, into the cache.
-
-    Returns:
-        The folder that holds it.
-
-    Raises:
-        HubError: see `hub_access`.
-    """
+    """Download an adapter, with the processor beside it, into the cache: the folder that holds it. Raises
+    `HubError`."""
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.jinja", "adapter_model.safetensors"]

@@ -56,18 +56,14 @@ def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder.name!r} for a model card: save the adapter first.")
     evaluations = [row for row in log_history if "eval_loss" in row]
-    license = profile.license
+    terms = profile.license
     data = ModelCardData(
         base_model=profile.model_id if is_hub_id(profile.model_id) else None,
         datasets=[profile.dataset_id] if is_hub_id(profile.dataset_id) else None,
-        license="other" if license else None,
-        license_name=license.name if license else None,
-        license_link=license.link if license else None,
-        library_name="peft",
-        pipeline_tag="audio-text-to-text",
-        language="en",
+        library_name="peft", pipeline_tag="audio-text-to-text", language="en",
         tags=["lora", "audio-captioning", "audio-flamingo-3"],
         metrics=[name for key, name in METRIC_IDS.items() if any(key in row for row in evaluations)] or None,
+        **({"license": "other", "license_name": terms.name, "license_link": terms.link} if terms else {}),
     )
     file, unfinished = folder / "README.md", folder / "README.md.unfinished"
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(profile, evaluations, processes)}")

@@ -168,9 +168,6 @@ def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> 
     Checkpointing is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters,
     and it is the one that several processes can train with.
 
-    AdamW stays the optimizer in 4 bits: over AF3's adapters its state is 0.3 GB, which paging would not make room worth
-    having.
-
     Args:
         model: the loaded model, with or without an adapter.
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
@@ -180,9 +177,8 @@ def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> 
         transformers calls ``gradient_checkpointing`` until 5.22, ``activation_checkpointing`` since).
     """
     on_gpu = model.device.type == "cuda"
-    name = "activation_checkpointing"
-    if name not in TrainingArguments.__dataclass_fields__:
-        name = "gradient_checkpointing"
+    known = TrainingArguments.__dataclass_fields__
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     settings = {
         "bf16": on_gpu and model.dtype == torch.bfloat16,
         "fp16": on_gpu and model.dtype == torch.float16,

@@ -120,20 +120,10 @@ _known_shapes = lru_cache(maxsize=4)(_shapes_of)
 
 
 def estimate_memory(
-    model: Profile | AudioFlamingo3Config | str = FULL_SIZE,
-    *,
-    dtype: torch.dtype = torch.bfloat16,
-    quantize: bool = False,
-    training: bool = True,
-    batch_size: int | None = None,
-    clip_seconds: float = 10.0,
-    checkpointing: bool | None = None,
-    trim_logits: bool = True,
-    prompt_tokens: int = PROMPT_TOKENS,
-    answer_tokens: int = ANSWER_TOKENS,
-    rank: int | None = None,
-    dropout: float | None = None,
-    new_tokens: int = 100,
+    model: Profile | AudioFlamingo3Config | str = FULL_SIZE, *, dtype: torch.dtype = torch.bfloat16,
+    quantize: bool = False, training: bool = True, batch_size: int | None = None, clip_seconds: float = 10.0,
+    checkpointing: bool | None = None, trim_logits: bool = True, prompt_tokens: int = PROMPT_TOKENS,
+    answer_tokens: int = ANSWER_TOKENS, rank: int | None = None, dropout: float | None = None, new_tokens: int = 100,
     device: str = "cuda",
 ) -> MemoryEstimate:
     """Count the bytes of a run on one device. Nothing is downloaded, and no weight is made.
@@ -219,21 +209,17 @@ class Fit:
                    for use, (fits, estimate) in found.items()}}
 
 
-def memory_table(
-    model: Profile | AudioFlamingo3Config | str = FULL_SIZE, gpus: Sequence[str] = tuple(GPU_MEMORY), **settings
-) -> list[Fit]:
+def memory_table(model: Profile | AudioFlamingo3Config | str = FULL_SIZE, gpus: Sequence[str] = tuple(GPU_MEMORY),
+                 **settings) -> list[Fit]:
     """Which way of loading fits which GPU, to train and to caption.
 
     Args:
         model: as for `estimate_memory`.
-        gpus: keys of `GPU_MEMORY`.
+        gpus: keys of `GPU_MEMORY`; any other is a ``ValueError``.
         **settings: for `estimate_memory`, such as ``clip_seconds`` or ``checkpointing``.
 
     Returns:
         Two rows a GPU, in 16 bits and in 4; ``show_table([fit.row() for fit in ...])`` shows them.
-
-    Raises:
-        ValueError: a GPU that is not in `GPU_MEMORY`.
     """
     rows = []
     for gpu in gpus:

@@ -130,18 +130,15 @@ class _Clock:
     """Seconds by phase since `start`; waits for the GPU first, which works behind Python's back."""
 
     def __init__(self, device: torch.device):
-        self.on_gpu = device.type == "cuda"
+        self._wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
     def start(self) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
-        self._last = self._now()
+        self._wait()
+        self._last = time.perf_counter()
 
     def stop(self, phase: str) -> None:
-        now = self._now()
+        self._wait()
+        now = time.perf_counter()
         self.seconds[phase] += now - self._last
         self._last = now
-
-    def _now(self) -> float:
-        if self.on_gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter()
