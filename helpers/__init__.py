@@ -21,7 +21,7 @@ _HOMES = {
     "audio.folder": ["FolderReport", "read_folder", "split_by_source", "write_example_folder"],
     "audio.order": ["ClipStream"],
     "audio.vocabulary": ["load_vocabulary"],
-    "chat": ["AudioFlamingo3DataCollator", "make_chat"],
+    "chat": ["AudioFlamingo3DataCollator", "ChatError", "check_chat", "make_chat"],
     "model.architecture": ["build_on_meta", "read_config"],
     "model.memory": ["GPU_MEMORY", "MemoryEstimate", "estimate_memory", "memory_table"],
     "model.hardware": ["Hardware", "NotEnoughMemory", "choose_hardware", "hardware_settings"],
