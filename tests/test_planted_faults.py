@@ -212,9 +212,9 @@ def test_adapters_that_cannot_learn(model):
     frozen.requires_grad_(False)
     assert f"1 of {len(names)} adapter tensors are frozen ({names[3]})" in one(check_adapters(adapted))
     frozen.requires_grad_(True)
-    adapted.base_model.disable_adapter_layers()
-    assert any("switched off" in finding for finding in check_adapters(adapted))
-    adapted.base_model.enable_adapter_layers()
+    adapted.merge_adapter()
+    assert "28 of 28 adapters are switched off or merged" in one(check_adapters(adapted))
+    adapted.unmerge_adapter()
     with torch.no_grad():
         frozen[0, 0] = math.nan
     assert "1 of 56 adapter tensors hold NaN" in one(check_adapters(adapted))
@@ -223,7 +223,7 @@ def test_adapters_that_cannot_learn(model):
 # ------------------------------------------------------------------------------------------------------------- runs
 def run(model, processor, clips, folder, profile=SHORT, **overrides):
     settings = {"save_strategy": "no", "disable_tqdm": True, **overrides}
-    return make_trainer(profile, model, processor, folder, train=clips[:8], evaluation=clips[8:12], **settings)
+    return make_trainer(profile, model, processor, folder, train=clips[:8], evaluation=clips[8:16], **settings)
 
 
 @pytest.fixture
@@ -364,15 +364,23 @@ def test_a_few_skipped_updates_of_float16_are_no_failure_and_many_are():
 def test_a_model_that_does_not_listen(trainer):
     """Its audio features reach the language model as nothing: the loss is the same with any clip."""
     trainer.model.base_model.model.model.multi_modal_projector.register_forward_hook(lambda *inputs: inputs[2] * 0)
-    with pytest.raises(TrainingError, match=r"do not depend on the audio: at step 2 the loss of a batch is ([\d.]+) with its "
-                                            r"clips and \1 with the clips swapped"):
+    with pytest.raises(TrainingError, match=r"do not depend on the audio: at step 2 the loss of 2 batches is ([\d.]+) with "
+                                            r"their clips and \1 with clips swapped"):
+        trainer.train()
+
+
+def test_captions_of_other_clips(trainer):
+    """A collator that gives each caption the next clip of the batch: the loss gets better with the clips swapped."""
+    spoil(trainer, lambda batch: changed(batch, input_features=batch["input_features"].roll(1, 0),
+                                         input_features_mask=batch["input_features_mask"].roll(1, 0)))
+    with pytest.raises(TrainingError, match="do not depend on the audio: at step 2"):
         trainer.train()
 
 
 def test_no_clips_to_evaluate_on(model, processor, test_clips, tmp_path):
     with pytest.raises(TrainingError, match="no clips to evaluate on"):
         make_trainer(SHORT, model, processor, tmp_path, train=test_clips[:4], evaluation=[])
-    trainer = make_trainer(SHORT, model, processor, tmp_path, train=test_clips[:4], eval_strategy="steps", eval_steps=1)
+    trainer = make_trainer(SHORT, model, processor, tmp_path, train=test_clips[:4], evaluation=test_clips[4:6])
     trainer.eval_dataset = []
     assert "There are no clips to evaluate on" in one(check_training(trainer))
     with pytest.raises(ValueError, match="eval_clips cannot be 0"):

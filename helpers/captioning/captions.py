@@ -87,11 +87,11 @@ def caption(
     Raises:
         AudioError: a clip cannot be used (see `as_samples`). All clips are checked before the first is captioned.
         ChatError: the prompt is no text.
-        ValueError: ``batch_size`` is less than 1.
+        ValueError: ``batch_size`` is less than 1, or no whole number.
         CaptioningInterrupted: stopped by hand while a list was under way; its ``answers`` keep what was finished.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, but it takes at least one clip to make a batch.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a batch.")
     check_text(prompt, "The prompt")
     options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
     clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if is_many(audio) else [as_samples(audio)]

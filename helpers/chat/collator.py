@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class AudioFlamingo3DataCollator:
         check_text(self.prompt, "The collator's prompt")
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if not examples:
+            raise CaptionError("The batch holds no examples: give the collator at least one.")
         batch = dict(encode_chats(self.processor, [self.chat(example, number) for number, example in enumerate(examples)]))
         if self.trim_logits:
             # One more position than the first answer begins at: its logits predict the answer's first token.
@@ -66,6 +69,9 @@ class AudioFlamingo3DataCollator:
 
     def chat(self, example: dict[str, Any], number: int = 0) -> list[dict]:
         """The chat of one example, checked, with its clip as samples."""
+        if not isinstance(example, Mapping):
+            raise CaptionError(f"Example {number} of the batch is a {type(example).__name__}, not a dictionary: give one with "
+                               "'audio', and 'caption' or 'messages'.")
         audio = example.get("audio")
         path = audio.get("path") if isinstance(audio, dict) else None
         name = Path(path).name if path else f"Example {number} of the batch"
@@ -75,7 +81,7 @@ class AudioFlamingo3DataCollator:
         if example.get("messages"):
             return check_chat(example["messages"], f"the chat of {name}", clip=as_samples(audio, name), answered=True)
         text = example.get("caption")
-        if not isinstance(text, str) or not text.strip():
+        if text is None or (isinstance(text, str) and not text.strip()):
             raise CaptionError(f"{name} has no caption: write one, or filter such clips out before training.")
         check_text(text, f"The caption of {name}")
         return check_chat(make_chat(as_samples(audio, name), self.prompt, text), f"the chat of {name}", answered=True)

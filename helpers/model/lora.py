@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
             file.
         HubError: the Hub did not give it (see `hub_access`).
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise AdapterError(f"An adapter's folder cannot be {folder!r}: give its path, or the id of one on the Hub.")
     name, folder = (folder, fetch_adapter(folder)) if is_hub_id(folder) else (Path(folder).name, Path(folder))
     config_file, weights_file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if not config_file.is_file() or not weights_file.is_file():

@@ -93,6 +93,8 @@ def adapter_record(folder: str | Path) -> AdapterRecord:
     Raises:
         AdapterError: `save_adapter` has left no record there, or it cannot be read.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise AdapterError(f"An adapter's folder cannot be {folder!r}: give its path.")
     folder = Path(folder)
     if not (folder / RECORD).is_file():
         raise AdapterError(f"The adapter in {folder.name!r} has no {RECORD}, so nobody knows what made it: save adapters with "

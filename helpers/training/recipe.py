@@ -137,13 +137,14 @@ def make_trainer(
         callbacks: told of every step, for example a `CaptionEvaluation`.
         **overrides: for ``TrainingArguments``.
     """
+    for clips, what in ((train, "to train on"), (evaluation, "to evaluate on")):
+        if isinstance(clips, Sequence) and not clips:
+            raise TrainingError(f"There are no clips {what} (an empty list): give at least one, or leave the argument away.")
     arguments = training_arguments(profile, model, output, **overrides)
     if train is None:
         with arguments.main_process_first(desc="opening the data"):  # the tiny data set may have to be made
             train, held_out = load_splits(profile)
         evaluation = held_out if evaluation is None else evaluation
-    if isinstance(evaluation, Sequence) and not evaluation:
-        raise TrainingError("There are no clips to evaluate on (an empty list): hold some out, or leave evaluation away.")
     if evaluation is None and "eval_strategy" not in overrides:
         arguments.eval_strategy, arguments.do_eval = IntervalStrategy.NO, False
     callbacks = [*(callbacks or []), TrainingGuard(processor), CheckpointMarker()]

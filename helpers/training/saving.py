@@ -31,10 +31,11 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
         profile: for the record, which data the run saw.
 
     Raises:
-        AdapterError: what was written is not a whole adapter (its weights are not finite, for example), or the disk is
+        AdapterError: the folder holds something else; or what was written is not a whole adapter (its weights are not finite, for example), or the disk is
             full; what was in ``folder`` is there still.
     """
     folder = Path(folder)
+    check_place(folder)
     fresh, old = (folder.with_name(f"{folder.name}.{state}") for state in ("saving", "old"))
     first, whole, written = trainer.is_world_process_zero(), False, False
     if trainer.is_fsdp_enabled:
@@ -70,6 +71,20 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
                     shutil.rmtree(fresh, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def check_place(folder: Path) -> None:
+    """Refuse to put an adapter in the place of anything else: what is there would be gone.
+
+    Raises:
+        AdapterError: ``folder`` is a file, or holds something, but no adapter.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise AdapterError(f"{folder.name!r} is a file, so no adapter can be saved there: name a folder.")
+    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if found and not any(name.startswith("adapter_") for name in found):
+        raise AdapterError(f"The folder {folder.name!r} holds something else than an adapter ({found[0]}, for one), which saving "
+                           "would replace: name a folder of its own.")
 
 
 def clear_leftovers(folder: Path) -> None:
