@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds ``notebooks/`` and ``helpers/``."""
 
 RUNS = ROOT / (os.environ.get("COURSE_RUNS") or "runs")
-"""Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it; a relative path begins at `ROOT`, so that it
+"""Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it; a relative path begins at `ROOT`, so that
+it
 means the same from every folder."""
 
 TINY = "tiny"
@@ -95,7 +96,8 @@ class Profile:
     needs_gpu: bool = False
     """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 0.0
-    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for that."""
+    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for
+    that."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 
@@ -223,8 +225,8 @@ def _changed(profile: Profile, values: dict, suffix: str) -> Profile:
     """
     steps = values.get("max_steps", profile.max_steps)
     if values.get("warmup_steps", 0) > steps:
-        raise ValueError(f"warmup_steps cannot be {values['warmup_steps']}: the run has {steps} steps, so the learning rate would "
-                         f"never arrive; {steps // 10} is a tenth of them.")
+        raise ValueError(f"warmup_steps cannot be {values['warmup_steps']}: the run has {steps} steps, so the learning "
+                         f"rate would never arrive; {steps // 10} is a tenth of them.")
     unknown = {"least_event_f1": 0.0, "least_changed": 0.0, "least_style_gain": 0.0, "measured": False}
     values = {"warmup_steps": min(profile.warmup_steps, steps // 2), **unknown, **values}
     return dataclasses.replace(profile, name=f"{profile.name}-{suffix}", **values)
@@ -236,8 +238,9 @@ def get_profile(name: str | None = None, **changes) -> Profile:
     Args:
         name: ``"tiny"`` or ``"full"``, as they are; by default the environment variable ``COURSE_PROFILE``, else
             ``"tiny"``, and then ``COURSE_TRIAL`` counts too.
-        **changes: other numbers to play with, such as ``lora_rank=4, max_steps=50``. What differs from the profile has a
-            folder of results of its own for each choice of numbers, so a play adapter never stands in the real one's place.
+        **changes: other numbers to play with, such as ``lora_rank=4, max_steps=50``. What differs from the profile has
+            a folder of results of its own for each choice of numbers, so a play adapter never stands in the real one's
+            place.
 
     Raises:
         ValueError: no such profile, a field cannot be changed in this way, or ``COURSE_TRIAL`` cannot be understood.

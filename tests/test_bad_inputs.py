@@ -70,7 +70,8 @@ BAD_CHATS = {
     "system alone": ([{"role": "system", "content": "x"}], "has the roles system:"),
     "system later": ([user(SOUND), {"role": "system", "content": "x"}], "has the roles user, system"),
     "two users": ([user(SOUND), user({"type": "text", "text": "x"})], "has the roles user, user"),
-    "ends with the assistant": ([user(SOUND), {"role": "assistant", "content": "x"}], "the user has to have the last word"),
+    "ends with the assistant": ([user(SOUND), {"role": "assistant", "content": "x"}], "the user has to have the last "
+                                                                                      "word"),
     "no clip": ([{"role": "user", "content": "x"}], "holds 0 clips"),
     "two clips": ([user(SOUND, dict(SOUND))], "holds 2 clips"),
     "two clips in two turns": ([user(SOUND), {"role": "assistant", "content": "x"}, user(dict(SOUND))], "holds 2 clips"),
@@ -112,7 +113,8 @@ EXAMPLES = {
     "a list": (captioned(["rain"]), "is a list, not a text"), "half a character": (captioned("\ud83d rain"), "half a character"),
     "messages as text": ([{"audio": CLIP, "messages": "hi"}], "is not a list of messages"),
     "messages as numbers": ([{"audio": CLIP, "messages": [1]}], "Message 0 of the chat of Example 0"),
-    "nothing to learn": ([{"audio": CLIP, "messages": [{"role": "user", "content": "x"}]}], "the assistant has to have the last"),
+    "nothing to learn": ([{"audio": CLIP, "messages": [{"role": "user", "content": "x"}]}], "the assistant has to have "
+                                                                                            "the last"),
 }
 
 
@@ -254,7 +256,8 @@ def test_nothing_else_is_replaced_by_an_adapter(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("mine")
-    for name, message in (("file", "is a file"), ("photos", r"holds something else than an adapter \(cat.jpg, for one\)")):
+    for name, message in (("file", "is a file"), ("photos", r"holds something else than an adapter \(cat.jpg, for "
+                                                            r"one\)")):
         with pytest.raises(AdapterError, match=message) as caught:
             check_place(tmp_path / name)
         one_sentence(caught.value)

@@ -57,7 +57,8 @@ def test_gradients_that_are_all_zero(trainer):
     for module in trainer.model.modules():
         if isinstance(getattr(module, "scaling", None), dict):  # of LoRA; attention has a number of that name
             module.scaling = dict.fromkeys(module.scaling, 0.0)
-    with pytest.raises(TrainingError, match=r"after step 1 the gradients of all \d+ trainable tensors are missing or zero"):
+    with pytest.raises(TrainingError, match=r"after step 1 the gradients of all \d+ trainable tensors are missing or "
+                                            r"zero"):
         trainer.train()
     assert all(parameter.abs().sum() == 0 for parameter in lora(trainer, "B")), "stopped before the first update"
 

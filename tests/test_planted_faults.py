@@ -127,12 +127,14 @@ OTHERS = {
     "right padding with trimming": (turned, "are padded on the right although only the last"),
     "attention mask lost": (lambda b: changed(b, attention_mask=torch.ones_like(b["attention_mask"])),
                             r"The attention mask covers \d+ padding tokens in \d of 4 rows"),
-    "trimmed too far": (lambda b: changed(b, labels=b["labels"][:, -4:], logits_to_keep=4), "tokens of answers lie before the last 4"),
+    "trimmed too far": (lambda b: changed(b, labels=b["labels"][:, -4:], logits_to_keep=4), "tokens of answers lie "
+                                                                                            "before the last 4"),
     "logits_to_keep forgotten": (lambda b: {name: value for name, value in b.items() if name != "logits_to_keep"},
                                  "logits_to_keep is None"),
     "no labels": (lambda b: {name: value for name, value in b.items() if name != "labels"}, "has no labels"),
     "no mask": (lambda b: changed(b, attention_mask=None), "has no attention_mask"),
-    "deaf: zeros": (lambda b: changed(b, input_features=torch.zeros_like(b["input_features"])), "All audio features of the batch are 0"),
+    "deaf: zeros": (lambda b: changed(b, input_features=torch.zeros_like(b["input_features"])), "All audio features of "
+                                                                                                "the batch are 0"),
     "deaf: a constant": (lambda b: changed(b, input_features=torch.full_like(b["input_features"], -0.7)), "are -0.7"),
     "one clip for all": (lambda b: changed(b, input_features=b["input_features"][:1].expand(4, -1, -1)), "all 4 windows are the same"),
     "NaN in features": (lambda b: changed(b, input_features=b["input_features"] * float("nan")), "are NaN or infinite"),
@@ -195,7 +197,8 @@ SUFFIXES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"target_modules": SUFFIXES}, r"24 trainable tensors \([\d,]+ parameters\) lie outside the language model, in the audio tower"),
+    ({"target_modules": SUFFIXES}, r"24 trainable tensors \([\d,]+ parameters\) lie outside the language model, in the "
+                                   r"audio tower"),
     ({"modules_to_save": ["lm_head"]}, "outside the language model, in the output head"),
     ({"layers_to_transform": [0, 1], "target_modules": ["o_proj"]}, r"2 of the 4 layers .* \(layers 2, 3: o_proj\)"),
     ({"target_modules": r".*language_model.*(layers\.\d\.self_attn\.q_proj|layers\.[01]\.self_attn\.v_proj)"},
@@ -248,9 +251,11 @@ def spoil(trainer, change):
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda batch: changed(batch, input_features=torch.zeros_like(batch["input_features"])), "In step 1: All audio features"),
+    (lambda batch: changed(batch, input_features=torch.zeros_like(batch["input_features"])), "In step 1: All audio "
+                                                                                             "features"),
     (lambda batch: changed(batch, labels=batch["labels"].roll(1, dims=1)), "In step 1: The .* one position too late"),
-    (lambda batch: changed(batch, labels=(batch["labels"] != IGNORED).long()), "In step 1: .*no token ids|In step 1: .* 0 and 1"),
+    (lambda batch: changed(batch, labels=(batch["labels"] != IGNORED).long()), "In step 1: .*no token ids|In step 1: "
+                                                                               ".* 0 and 1"),
 ])
 def test_the_guard_finds_it_in_the_first_step(trainer, change, message):
     spoil(trainer, change)
@@ -364,7 +369,8 @@ def test_a_few_skipped_updates_of_float16_are_no_failure_and_many_are():
 def test_a_model_that_does_not_listen(trainer):
     """Its audio features reach the language model as nothing: the loss is the same with any clip."""
     trainer.model.base_model.model.model.multi_modal_projector.register_forward_hook(lambda *inputs: inputs[2] * 0)
-    with pytest.raises(TrainingError, match=r"do not depend on the audio: at step 2 the loss of 2 batches is ([\d.]+) with "
+    with pytest.raises(TrainingError, match=r"do not depend on the audio: at step 2 the loss of 2 batches is ([\d.]+) "
+                                            r"with "
                                             r"their clips and \1 with clips swapped"):
         trainer.train()
 

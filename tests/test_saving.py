@@ -23,7 +23,8 @@ from helpers.training.recipe import make_trainer, unfit
 from helpers.training.saving import clear_leftovers, save_adapter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, to kill a saver without loading PyTorch anew for each")
+forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, to kill a saver without loading PyTorch anew for "
+                                                            "each")
 
 
 @pytest.fixture
@@ -71,9 +72,12 @@ def edit(folder: Path, **values) -> None:
 
 @pytest.mark.parametrize("change, words", [
     ({"steps_done": 1}, "stopped after 1 of 2 steps"), ({"steps_done": 0}, "stopped after 0 of 2"),
-    ({"steps_done": 1, "steps_asked": 1}, "steps 1 instead of 2"), ({"data_version": "older"}, "data_version older instead of"),
-    ({"data": "somebody/clips"}, "data somebody/clips instead of tiny"), ({"numbers": {}}, "learning_rate None instead of 0.004"),
-    ({"base_version": "00000000"}, "trained on version 00000000"), ({"steps_done": "2"}, "is not what save_adapter writes"),
+    ({"steps_done": 1, "steps_asked": 1}, "steps 1 instead of 2"), ({"data_version": "older"}, "data_version older "
+                                                                                               "instead of"),
+    ({"data": "somebody/clips"}, "data somebody/clips instead of tiny"), ({"numbers": {}}, "learning_rate None instead "
+                                                                                           "of 0.004"),
+    ({"base_version": "00000000"}, "trained on version 00000000"), ({"steps_done": "2"}, "is not what save_adapter "
+                                                                                         "writes"),
     ({"unknown": 1}, "is not what save_adapter writes"), ({"files": {"gone.json": "0"}}, "gone.json .* is missing"),
 ])
 def test_an_adapter_of_another_run_is_not_taken_for_the_profiles(trainer, processor, profile, base_model, change, words):
@@ -153,7 +157,8 @@ def test_a_full_disk(trainer, processor, profile, base_model, monkeypatch, where
             patch.setattr(type(processor), "save_pretrained", full)
         else:
             patch.setattr(saving, "write_record", full)
-        with pytest.raises(AdapterError, match=r"cannot be written to 'adapter' \(No space left on device\): make room"):
+        with pytest.raises(AdapterError, match=r"cannot be written to 'adapter' \(No space left on device\): make "
+                                               r"room"):
             save_adapter(trainer, processor, folder, profile)
     assert marks(check_adapter(base_model, folder)) == {1.0}
     assert marks(save_adapter(trainer, processor, folder, profile)) == {2.0}, "with room again"

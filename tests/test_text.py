@@ -1,4 +1,5 @@
-"""Text is text: whatever people write in captions, prompts and chats, the model sees it as words and never as control."""
+"""Text is text: whatever people write in captions, prompts and chats, the model sees it as words and never as
+control."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def check_labels(processor, text):
 
 
 def check_turns(processor, system, question, answer, again, last):
-    """Five texts of a chat, in all of its places; the question in two pieces, which must not join to a control token."""
+    """Five texts of a chat, in all of its places; the question in two pieces, which must not join to a control
+    token."""
     half = len(question) // 2
     pieces = [{"type": "text", "text": question[:half]}, {"type": "audio"}, {"type": "text", "text": question[half:]}]
     chat = [{"role": "system", "content": system}, {"role": "user", "content": pieces}, {"role": "assistant", "content": answer},
@@ -143,7 +145,8 @@ def test_a_chat_without_a_clip_can_be_encoded(processor):
     """Pretraining shows captions without audio; `tiny.pretrain` has its clips encoded already."""
     chat = [{"role": "user", "content": "Write a caption."}, {"role": "assistant", "content": "A dog barks"}]
     ids, labels = encode_chat(processor, chat, [])
-    assert processor.tokenizer.decode(ids).endswith("Write a caption.<|im_end|>\n<|im_start|>assistant\nA dog barks<|im_end|>\n")
+    assert processor.tokenizer.decode(ids).endswith("Write a caption.<|im_end|>\n<|im_start|>assistant\nA dog "
+                                                    "barks<|im_end|>\n")
     assert processor.tokenizer.decode([label for label in labels if label != IGNORED]) == "A dog barks<|im_end|>"
     with_clip = encode_chat(processor, make_chat(None, "Q", "A"), [processor.audio_token_id] * 3)[0]
     assert with_clip.count(processor.audio_token_id) == 3

@@ -39,8 +39,8 @@ def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], 
     Args:
         model: an AF3, with or without an adapter, on any device.
         processor: its processor.
-        chats: chats that end in a user's turn, with one clip each (see `check_chat`). What they say is plain text to the
-            model, the names of control tokens too.
+        chats: chats that end in a user's turn, with one clip each (see `check_chat`). What they say is plain text to
+            the model, the names of control tokens too.
         **generate_kwargs: passed to ``model.generate``.
 
     Returns:
@@ -91,7 +91,8 @@ def caption(
         CaptioningInterrupted: stopped by hand while a list was under way; its ``answers`` keep what was finished.
     """
     if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a batch.")
+        raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a "
+                         "batch.")
     check_text(prompt, "The prompt")
     options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
     clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if is_many(audio) else [as_samples(audio)]

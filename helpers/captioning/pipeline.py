@@ -59,7 +59,8 @@ class AudioTextToTextPipeline(Pipeline):
 
     def __call__(self, audio: Any, text: str = DESCRIBE_PROMPT, batch_size: int = 8, **kwargs) -> list[dict[str, str]]:
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a batch.")
+            raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a "
+                             "batch.")
         chats = self._chats(audio, text)
         if not chats:
             return []

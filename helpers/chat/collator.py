@@ -70,8 +70,8 @@ class AudioFlamingo3DataCollator:
     def chat(self, example: dict[str, Any], number: int = 0) -> list[dict]:
         """The chat of one example, checked, with its clip as samples."""
         if not isinstance(example, Mapping):
-            raise CaptionError(f"Example {number} of the batch is a {type(example).__name__}, not a dictionary: give one with "
-                               "'audio', and 'caption' or 'messages'.")
+            raise CaptionError(f"Example {number} of the batch is a {type(example).__name__}, not a dictionary: give "
+                               "one with 'audio', and 'caption' or 'messages'.")
         audio = example.get("audio")
         path = audio.get("path") if isinstance(audio, dict) else None
         name = Path(path).name if path else f"Example {number} of the batch"

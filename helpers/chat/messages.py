@@ -1,4 +1,5 @@
-"""Chats, checked: whatever a learner, a table or a client hands over becomes a chat that AF3 understands, or one sentence."""
+"""Chats, checked: whatever a learner, a table or a client hands over becomes a chat that AF3 understands, or one
+sentence."""
 
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ def check_text(text: Any, name: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ChatError(f"{name} holds half a character (at position {error.start}): its file was read in the wrong encoding; "
-                        "read it again as UTF-8.") from None
+        raise ChatError(f"{name} holds half a character (at position {error.start}): its file was read in the wrong "
+                        "encoding; read it again as UTF-8.") from None
     return text
 
 
@@ -57,8 +58,9 @@ def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answe
     """A copy of a chat in the one form that the rest of the course builds on, or one sentence that says what is wrong.
 
     Args:
-        messages: ``[{"role": ..., "content": text or list of items}, ...]``. Items are ``{"type": "text", "text": ...}``
-            and ``{"type": "audio", "audio": ...}`` (or ``"path"``, ``"url"``), with anything that `as_samples` takes.
+        messages: ``[{"role": ..., "content": text or list of items}, ...]``. Items are ``{"type": "text", "text":
+            ...}`` and ``{"type": "audio", "audio": ...}`` (or ``"path"``, ``"url"``), with anything that `as_samples`
+            takes.
         name: what to call the chat in the middle of a sentence, such as ``"the chat of rain.wav"``.
         clip: the chat's clip, where it does not lie in the chat itself: an item ``{"type": "audio"}`` says where it
             belongs; without one it joins the first user's turn.
@@ -138,8 +140,8 @@ def _check_roles(roles: list[str], name: str, answered: bool) -> None:
     turns = roles[1:] if roles[0] == "system" else roles
     expected = [("user", "assistant")[number % 2] for number in range(len(turns))]
     if not turns or turns != expected:
-        raise ChatError(f"{name} has the roles {', '.join(roles)}: begin with the user (a system prompt may come first), then "
-                        "let assistant and user take turns.")
+        raise ChatError(f"{name} has the roles {', '.join(roles)}: begin with the user (a system prompt may come "
+                        "first), then let assistant and user take turns.")
     last = "assistant" if answered else "user"
     if turns[-1] != last:
         why = "there is nothing to learn otherwise" if answered else "the model is to answer it"

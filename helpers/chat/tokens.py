@@ -2,13 +2,14 @@
 
 The tokenizer reads ``<|im_end|>`` or ``<sound>`` inside any text as control. Two ways out were tried and left:
 
-- ``split_special_tokens=True`` reads the template's own control tokens as text too, once the chat is rendered; and of the
-  added tokens it spares the special ones alone (Qwen2 has others, such as ``<tool_call>``).
+- ``split_special_tokens=True`` reads the template's own control tokens as text too, once the chat is rendered; and of
+  the added tokens it spares the special ones alone (Qwen2 has others, such as ``<tool_call>``).
 - An escape, a character put inside the token, is another caption: the model would learn to write the escape.
 
 So the template is rendered with a slot in place of each text, and cut at the slots. Its pieces are encoded with control
-tokens, the texts without any. For a text without control tokens the ids are those of the whole rendered chat; and as the
-cut before an answer lies where generation begins, the model is trained from exactly the ids that it will be asked with.
+tokens, the texts without any. For a text without control tokens the ids are those of the whole rendered chat; and as
+the cut before an answer lies where generation begins, the model is trained from exactly the ids that it will be asked
+with.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def encode_chat(
         ask: open the assistant's turn at the end, for the model to go on.
 
     Returns:
-        ``input_ids`` and ``labels`` of the same length. Labels are the ids inside the assistant's words and of the token
-        that ends them, `IGNORED` elsewhere.
+        ``input_ids`` and ``labels`` of the same length. Labels are the ids inside the assistant's words and of the
+        token that ends them, `IGNORED` elsewhere.
 
     Raises:
         RuntimeError: the chat template loses or repeats a text.
@@ -71,8 +72,8 @@ def encode_chat(
     rendered = processor.apply_chat_template(slots, tokenize=False, add_generation_prompt=ask)
     pieces = re.split(f"{_SLOT}(\\d+){_SLOT}", rendered)
     if [int(number) for number in pieces[1::2]] != list(range(len(texts))):
-        raise RuntimeError("The processor's chat template does not show each text of a chat once and in order: load the "
-                           "processor that belongs to the model.")
+        raise RuntimeError("The processor's chat template does not show each text of a chat once and in order: load "
+                           "the processor that belongs to the model.")
     ids, labels, ending = [], [], False
     for number, piece in enumerate(pieces):
         text, taught = texts[int(piece)] if number % 2 else (None, False)

@@ -46,10 +46,11 @@ def check_source(model_id: str | os.PathLike, revision: str | None = None) -> di
     """
     here = model_id == TINY or (isinstance(model_id, str | os.PathLike) and Path(model_id).is_dir())
     if not here and not is_hub_id(model_id):
-        raise NoSuchModel(f"There is no model {model_id!r}: give {TINY!r}, a folder that holds one, or a Hub id such as "
-                          "'nvidia/audio-flamingo-3-hf'.")
+        raise NoSuchModel(f"There is no model {model_id!r}: give {TINY!r}, a folder that holds one, or a Hub id such "
+                          "as 'nvidia/audio-flamingo-3-hf'.")
     if here and revision is not None:
-        raise ValueError(f"revision is {revision!r}, but {model_id!r} is on this machine: only models of the Hub have revisions.")
+        raise ValueError(f"revision is {revision!r}, but {model_id!r} is on this machine: only models of the Hub have "
+                         "revisions.")
     if here and model_id != TINY:
         name = Path(model_id).name
         try:
@@ -59,8 +60,8 @@ def check_source(model_id: str | os.PathLike, revision: str | None = None) -> di
             raise NoSuchModel(f"The folder {name!r} holds no model (config.json: {reason}): name the folder that "
                               "save_pretrained has written.") from None
         if kind != AudioFlamingo3Config.model_type:
-            raise NoSuchModel(f"The model in {name!r} is of the type {kind!r}, not {AudioFlamingo3Config.model_type!r}: the "
-                              "course's code is for Audio Flamingo 3.")
+            raise NoSuchModel(f"The model in {name!r} is of the type {kind!r}, not "
+                              f"{AudioFlamingo3Config.model_type!r}: the course's code is for Audio Flamingo 3.")
     return {} if revision is None else {"revision": revision}
 
 
@@ -172,10 +173,10 @@ def _progress_bars(shown: bool):
 def spare_audio_tower(model: AudioFlamingo3ForConditionalGeneration) -> None:
     """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
 
-    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask for
-    a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower then
-    keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains nothing. With
-    no input layer to name, it is passed over; the token embeddings are enough.
+    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask
+    for a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower
+    then keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains
+    nothing. With no input layer to name, it is passed over; the token embeddings are enough.
     """
     model.model.audio_tower.get_input_embeddings = _no_input_layer
 
@@ -211,9 +212,9 @@ def check_quantized(model: torch.nn.Module) -> None:
     found, wanted = set(quantized_modules(model)), set(quantizable(build_on_meta(model.config)))
     if found != wanted:
         example = sorted(found ^ wanted)[0]
-        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language model "
-                           f"({example}, for one, is wrong): this release of transformers reads the names to skip in "
-                           "another way; install the versions of constraints.txt.")
+        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language "
+                           f"model ({example}, for one, is wrong): this release of transformers reads the names to "
+                           "skip in another way; install the versions of constraints.txt.")
 
 
 def _keep_packing(model: torch.nn.Module) -> None:

@@ -94,7 +94,8 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
     The Hub id of a shared adapter is as good: it is downloaded, and the folder in the cache is returned.
 
     ``PeftModel.from_pretrained`` answers an adapter of another base with pages of mismatched sizes, and one of other
-    names, or of none, with nothing at all: the model then answers like the base. So names, shapes and numbers are looked
+    names, or of none, with nothing at all: the model then answers like the base. So names, shapes and numbers are
+        looked
     at first: a tensor for each module that the configuration targets, of the rank that it says, none of them NaN; and
     where `save_adapter` has left its record, that no file has changed since.
 
@@ -118,8 +119,9 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
     record = check_files(folder, name)
     now = base_version(model.name_or_path, model.config)
     if record and record.base_version and now and record.base_version != now:
-        raise AdapterError(f"The adapter in {name!r} was trained on version {record.base_version[:8]} of {model.name_or_path}, "
-                           f"and this is version {now[:8]}: load that version (revision=), or train a new adapter on this one.")
+        raise AdapterError(f"The adapter in {name!r} was trained on version {record.base_version[:8]} of "
+                           f"{model.name_or_path}, and this is version {now[:8]}: load that version (revision=), or "
+                           "train a new adapter on this one.")
     _check_weights(weights_file, _expected_shapes(config, model, name), name)
     missing = [file for file in PROCESSOR_FILES if not (folder / file).is_file()]
     if not any((folder / file).is_file() for file in EITHER_OF):
@@ -140,8 +142,9 @@ def _expected_shapes(config: dict, model: torch.nn.Module, name: str) -> dict[st
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if config.get("peft_type") != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float) or (
             alpha <= 0):
-        raise AdapterError(f"adapter_config.json in {name!r} says type {config.get('peft_type')!r}, rank {rank!r} and alpha "
-                           f"{alpha!r}, which is no LoRA adapter: copy the adapter again, or train it anew with notebook 03.")
+        raise AdapterError(f"adapter_config.json in {name!r} says type {config.get('peft_type')!r}, rank {rank!r} and "
+                           f"alpha {alpha!r}, which is no LoRA adapter: copy the adapter again, or train it anew with "
+                           "notebook 03.")
     wanted = {key: config.get(key) for key in ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules")}
     shapes = {}
     try:
@@ -153,8 +156,8 @@ def _expected_shapes(config: dict, model: torch.nn.Module, name: str) -> dict[st
                 shapes[f"base_model.model.{module}.lora_A.weight"] = (own, tensor.shape[1])
                 shapes[f"base_model.model.{module}.lora_B.weight"] = (tensor.shape[0], own)
     except (TypeError, ValueError, AttributeError, re.error) as error:
-        raise AdapterError(f"adapter_config.json in {name!r} cannot be understood ({error}): copy the adapter again, or train it "
-                           "anew with notebook 03.") from None
+        raise AdapterError(f"adapter_config.json in {name!r} cannot be understood ({error}): copy the adapter again, "
+                           "or train it anew with notebook 03.") from None
     if not shapes:
         raise AdapterError(f"The adapter in {name!r} targets no module of {model.name_or_path} (target_modules is "
                            f"{config.get('target_modules')!r}): it belongs to another model; train it anew.")
@@ -171,23 +174,26 @@ def _check_weights(file: Path, expected: dict[str, tuple[int, ...]], name: str) 
             lacking = sorted(expected.keys() - found.keys())
             if lacking:
                 raise AdapterError(f"{file.name} in {name!r} lacks {len(lacking)} of {len(expected)} tensors (first "
-                                   f"{lacking[0]}): it is not whole, or of another model; copy it again, or train it anew.")
+                                   f"{lacking[0]}): it is not whole, or of another model; copy it again, or train it "
+                                   "anew.")
             surplus = sorted(key for key in found.keys() - expected.keys() if ".lora_" in key)
             if surplus:
-                raise AdapterError(f"{file.name} in {name!r} holds {len(surplus)} tensors that adapter_config.json does not "
-                                   f"target (first {surplus[0]}): copy both files of one adapter, or train it anew.")
+                raise AdapterError(f"{file.name} in {name!r} holds {len(surplus)} tensors that adapter_config.json "
+                                   f"does not target (first {surplus[0]}): copy both files of one adapter, or train it "
+                                   "anew.")
             for key, shape in expected.items():
                 module = key.removeprefix("base_model.model.").rpartition(".lora_")[0]
                 if found[key] != shape:
-                    raise AdapterError(f"The adapter in {name!r} does not fit the base model or its own configuration (at "
-                                       f"{module}: {found[key]} instead of {shape}): it belongs to another version; train it "
-                                       "anew.")
+                    raise AdapterError(f"The adapter in {name!r} does not fit the base model or its own configuration "
+                                       f"(at {module}: {found[key]} instead of {shape}): it belongs to another "
+                                       "version; train it anew.")
                 tensor = weights.get_tensor(key)
                 if not torch.isfinite(tensor).all() or (".lora_A" in key and not tensor.any()):
                     what = "holds NaN or infinite numbers" if not torch.isfinite(tensor).all() else "is all zeros"
-                    raise AdapterError(f"A tensor in {file.name} of {name!r} {what} (at {module}): the run went wrong, or the "
-                                       "file is damaged; copy it again, or train anew with a lower learning rate.")
+                    raise AdapterError(f"A tensor in {file.name} of {name!r} {what} (at {module}): the run went wrong, "
+                                       "or the file is damaged; copy it again, or train anew with a lower learning "
+                                       "rate.")
     except (SafetensorError, OSError) as error:
         reason = getattr(error, "strerror", None) or "its weights file is cut short or damaged"
-        raise AdapterError(f"{file.name} of the adapter in {name!r} is broken ({reason}): copy it again, or train it anew with "
-                           "notebook 03.") from None
+        raise AdapterError(f"{file.name} of the adapter in {name!r} is broken ({reason}): copy it again, or train it "
+                           "anew with notebook 03.") from None

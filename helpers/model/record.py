@@ -1,4 +1,5 @@
-"""What made an adapter: a file beside its weights that later notebooks read, and that shows damage to any other file."""
+"""What made an adapter: a file beside its weights that later notebooks read, and that shows damage to any other
+file."""
 
 from __future__ import annotations
 
@@ -79,11 +80,11 @@ def read_json(file: Path, folder_name: str) -> dict:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "no whole JSON text"
-        raise AdapterError(f"{file.name} of the adapter in {folder_name!r} cannot be read ({reason}): copy the adapter again, or "
-                           "train it anew with notebook 03.") from None
+        raise AdapterError(f"{file.name} of the adapter in {folder_name!r} cannot be read ({reason}): copy the adapter "
+                           "again, or train it anew with notebook 03.") from None
     if not isinstance(content, dict):
-        raise AdapterError(f"{file.name} of the adapter in {folder_name!r} holds a {type(content).__name__} where an object "
-                           "should be: copy the adapter again, or train it anew with notebook 03.")
+        raise AdapterError(f"{file.name} of the adapter in {folder_name!r} holds a {type(content).__name__} where an "
+                           "object should be: copy the adapter again, or train it anew with notebook 03.")
     return content
 
 
@@ -97,8 +98,8 @@ def adapter_record(folder: str | Path) -> AdapterRecord:
         raise AdapterError(f"An adapter's folder cannot be {folder!r}: give its path.")
     folder = Path(folder)
     if not (folder / RECORD).is_file():
-        raise AdapterError(f"The adapter in {folder.name!r} has no {RECORD}, so nobody knows what made it: save adapters with "
-                           "save_adapter, or train it anew with notebook 03.")
+        raise AdapterError(f"The adapter in {folder.name!r} has no {RECORD}, so nobody knows what made it: save "
+                           "adapters with save_adapter, or train it anew with notebook 03.")
     content = read_json(folder / RECORD, folder.name)
     try:
         record = AdapterRecord(**content)
@@ -106,8 +107,8 @@ def adapter_record(folder: str | Path) -> AdapterRecord:
             raise TypeError
         record.finished  # noqa: B018  (compares two numbers)
     except TypeError:
-        raise AdapterError(f"{RECORD} of the adapter in {folder.name!r} is not what save_adapter writes: train the adapter anew "
-                           "with notebook 03.") from None
+        raise AdapterError(f"{RECORD} of the adapter in {folder.name!r} is not what save_adapter writes: train the "
+                           "adapter anew with notebook 03.") from None
     return record
 
 
@@ -134,9 +135,9 @@ def check_files(folder: Path, folder_name: str) -> AdapterRecord | None:
         try:
             changed = digest(folder / name) != expected
         except OSError:
-            raise AdapterError(f"{name} of the adapter in {folder_name!r} is missing or cannot be read: copy the adapter again, "
-                               "or train it anew with notebook 03.") from None
+            raise AdapterError(f"{name} of the adapter in {folder_name!r} is missing or cannot be read: copy the "
+                               "adapter again, or train it anew with notebook 03.") from None
         if changed:
-            raise AdapterError(f"{name} of the adapter in {folder_name!r} has changed since it was saved: copy the adapter again, "
-                               "or train it anew with notebook 03.")
+            raise AdapterError(f"{name} of the adapter in {folder_name!r} has changed since it was saved: copy the "
+                               "adapter again, or train it anew with notebook 03.")
     return record

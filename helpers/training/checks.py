@@ -52,30 +52,30 @@ def check_adapters(model: torch.nn.Module) -> list[str]:
         return ["Nothing in the model is trainable: add the adapter with get_peft_model, or load a saved one with "
                 "PeftModel.from_pretrained(..., is_trainable=True)."]
     if not adapters:
-        return [f"There is no LoRA adapter on the model, and {len(trainable)} of its {len(parameters)} tensors are trainable: "
-                "add one with get_peft_model."]
+        return [f"There is no LoRA adapter on the model, and {len(trainable)} of its {len(parameters)} tensors are "
+                "trainable: add one with get_peft_model."]
     findings = []
     outside = [name for name in trainable if _part(name) != LANGUAGE_MODEL]
     if outside:
         parts = sorted({_part(name) for name in outside})
         count = sum(parameters[name].numel() for name in outside)
-        findings.append(f"{len(outside)} trainable tensors ({count:,} parameters) lie outside the language model, in the "
-                        f"{' and the '.join(parts)} ({_some(outside)}): target the language model alone, as "
+        findings.append(f"{len(outside)} trainable tensors ({count:,} parameters) lie outside the language model, in "
+                        f"the {' and the '.join(parts)} ({_some(outside)}): target the language model alone, as "
                         "LANGUAGE_MODEL_TARGETS does.")
     findings += _uncovered_layers(model, adapters)
     frozen = [name for name in adapters if not parameters[name].requires_grad]
     if frozen:
-        findings.append(f"{len(frozen)} of {len(adapters)} adapter tensors are frozen ({_some(frozen)}): load the adapter with "
-                        "is_trainable=True, or set requires_grad on all of them.")
+        findings.append(f"{len(frozen)} of {len(adapters)} adapter tensors are frozen ({_some(frozen)}): load the "
+                        "adapter with is_trainable=True, or set requires_grad on all of them.")
     broken = [name for name in adapters if not torch.isfinite(local(parameters[name])).all()]
     if broken:
-        findings.append(f"{len(broken)} of {len(adapters)} adapter tensors hold NaN or infinite numbers ({_some(broken)}): train "
-                        "anew, with a lower learning rate.")
+        findings.append(f"{len(broken)} of {len(adapters)} adapter tensors hold NaN or infinite numbers "
+                        f"({_some(broken)}): train anew, with a lower learning rate.")
     layers = [(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A")]
     idle = [name for name, module in layers if module.disable_adapters or module.merged]
     if idle:
-        findings.append(f"{len(idle)} of {len(layers)} adapters are switched off or merged into their matrices ({_some(idle)}): "
-                        "call enable_adapter_layers() or unmerge_adapter() before training.")
+        findings.append(f"{len(idle)} of {len(layers)} adapters are switched off or merged into their matrices "
+                        f"({_some(idle)}): call enable_adapter_layers() or unmerge_adapter() before training.")
     return findings
 
 
@@ -99,12 +99,12 @@ def check_settings(args, max_steps: int) -> list[str]:
     """What is wrong with the numbers of a run: ``TrainingArguments`` and how many updates there will be."""
     findings = []
     if not (args.learning_rate > 0 and math.isfinite(args.learning_rate)):
-        findings.append(f"The learning rate is {args.learning_rate}, so no weight would change as it should: set one above 0, "
-                        "such as 1e-4.")
+        findings.append(f"The learning rate is {args.learning_rate}, so no weight would change as it should: set one "
+                        "above 0, such as 1e-4.")
     warm_up = args.get_warmup_steps(max_steps)
     if warm_up > max_steps > 0:
-        findings.append(f"The warm-up of {warm_up} steps is longer than the run of {max_steps}, so the learning rate never "
-                        "arrives: shorten it, to a tenth of the run for example.")
+        findings.append(f"The warm-up of {warm_up} steps is longer than the run of {max_steps}, so the learning rate "
+                        "never arrives: shorten it, to a tenth of the run for example.")
     return findings
 
 
@@ -138,7 +138,8 @@ def check_training(trainer: Trainer) -> list[str]:
     if args.eval_strategy != IntervalStrategy.NO:
         evaluation = trainer.eval_dataset
         if evaluation is None or not list(islice(iter(evaluation), 1)):
-            findings.append("There are no clips to evaluate on, and the run would stop at its first evaluation: hold some out, or "
+            findings.append("There are no clips to evaluate on, and the run would stop at its first evaluation: hold "
+                            "some out, or "
                             'set eval_strategy="no".')
         else:
             findings += _shared_clips(trainer.train_dataset, evaluation)
@@ -146,13 +147,13 @@ def check_training(trainer: Trainer) -> list[str]:
         held = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
         left = [name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad and id(parameter) not in held]
         if left and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-            findings.append(f"The optimizer does not hold {len(left)} trainable tensors ({_some(left)}): make the trainer after "
-                            "the adapter.")
+            findings.append(f"The optimizer does not hold {len(left)} trainable tensors ({_some(left)}): make the "
+                            "trainer after the adapter.")
     for key in ("loss", "grad_norm", "eval_loss"):
         bad = [row["step"] for row in state.log_history if key in row and not math.isfinite(row[key])]
         if bad:
-            findings.append(f"The log's {key} is not finite at {len(bad)} steps (first at step {bad[0]}): lower the learning "
-                            "rate, and look for damaged audio.")
+            findings.append(f"The log's {key} is not finite at {len(bad)} steps (first at step {bad[0]}): lower the "
+                            "learning rate, and look for damaged audio.")
     return findings
 
 
@@ -169,5 +170,5 @@ def _shared_clips(train, evaluation) -> list[str]:
     shared = [number for number, clip in enumerate(evaluation) if samples(clip) in known]
     if not shared:
         return []
-    return [f"{len(shared)} of the {len(evaluation)} clips to evaluate on are trained on as well (number {_some(shared)}): take "
-            "them out of one of the two."]
+    return [f"{len(shared)} of the {len(evaluation)} clips to evaluate on are trained on as well (number "
+            f"{_some(shared)}): take them out of one of the two."]

@@ -12,11 +12,13 @@ from helpers.training.batches import check_batch
 from helpers.training.checks import all_finite, check_adapters, check_settings, find_processor, local
 
 MOST_SKIPPED = 20
-"""Updates in a row that a float16 gradient scaler may skip. It starts at 2**16 and halves its factor each time, so sixteen
+"""Updates in a row that a float16 gradient scaler may skip. It starts at 2**16 and halves its factor each time, so
+sixteen
 are enough for gradients of any healthy size."""
 
 LEAST_DEPENDENCE = 0.03
-"""By which share of the loss wrong clips must make it worse. Measured on the tiny AF3 over batches of eight: 0.13 and 0.26
+"""By which share of the loss wrong clips must make it worse. Measured on the tiny AF3 over batches of eight: 0.13 and
+0.26
 before training, 0.9 and 1.9 after 16 steps; 0.00 at ten times the learning rate and without audio."""
 
 LEAST_CLIPS, MOST_BATCHES = 8, 4
@@ -33,11 +35,11 @@ class TrainingGuard(TrainerCallback):
     - Before the first step: what `check_adapters` and the numbers of the run show.
     - At each forward pass in training: labels that are all masked, a loss that is not finite or does not depend on any
       trainable weight; in the first step also all that `check_batch` shows.
-    - Before each update: gradients that are not finite; before the first: none, or all zero. (LoRA begins with ``B = 0``,
-      so ``A`` has no gradient at first; ``B`` has one.) After the first: not a weight has changed. After each: a weight is
-      not finite, so nothing of it is saved.
-    - At the first evaluation in training: with the clips of its batches swapped in some way the loss is no worse, so the
-      answers do not depend on the audio.
+    - Before each update: gradients that are not finite; before the first: none, or all zero. (LoRA begins with ``B =
+      0``, so ``A`` has no gradient at first; ``B`` has one.) After the first: not a weight has changed. After each: a
+      weight is not finite, so nothing of it is saved.
+    - At the first evaluation in training: with the clips of its batches swapped in some way the loss is no worse, so
+      the answers do not depend on the audio.
 
     ``Trainer`` itself says nothing about any of these: it even leaves losses that are not finite out of its log
     (``logging_nan_inf_filter``).
@@ -95,13 +97,13 @@ class TrainingGuard(TrainerCallback):
         labels = inputs.get("labels")
         if labels is not None and not (labels != IGNORED).any():
             raise TrainingError(
-                f"All labels of a batch of step {step} are masked ({IGNORED}), so there is nothing to learn from it: look "
-                "at the collator's labels, and whether a maximum length cuts the answers off."
+                f"All labels of a batch of step {step} are masked ({IGNORED}), so there is nothing to learn from it: "
+                "look at the collator's labels, and whether a maximum length cuts the answers off."
             )
         if not torch.isfinite(loss).all():
             raise TrainingError(
-                f"The loss of step {step} is {loss.item()}: lower the learning rate, look for damaged weights or audio, "
-                "and train in float32 or bfloat16 rather than float16 if it happens at once."
+                f"The loss of step {step} is {loss.item()}: lower the learning rate, look for damaged weights or "
+                "audio, and train in float32 or bfloat16 rather than float16 if it happens at once."
             )
         if not loss.requires_grad:
             raise TrainingError(
@@ -122,8 +124,8 @@ class TrainingGuard(TrainerCallback):
             if args.fp16 and self._skipped <= MOST_SKIPPED:
                 return
             again = f" in {self._skipped} updates in a row" if args.fp16 else ""
-            raise TrainingError(f"Gradients of step {step} are NaN or infinite{again}: lower the learning rate, look for "
-                                "damaged audio, and train in bfloat16 or float32 rather than float16.")
+            raise TrainingError(f"Gradients of step {step} are NaN or infinite{again}: lower the learning rate, look "
+                                "for damaged audio, and train in bfloat16 or float32 rather than float16.")
         self._skipped = 0
         if not self._alive:
             # Of weights that are sharded over processes, one process may well hold only those without a gradient.
@@ -131,8 +133,8 @@ class TrainingGuard(TrainerCallback):
         if not self._alive:
             raise TrainingError(
                 f"The adapter gets no gradient: after step {step} the gradients of all {len(tensors)} "
-                "trainable tensors are missing or zero; is the adapter on modules that the forward pass uses, and is it "
-                "switched on?"
+                "trainable tensors are missing or zero; is the adapter on modules that the forward pass uses, and is "
+                "it switched on?"
             )
         if not self._moved and any(group["lr"] > 0 for group in optimizer.param_groups):
             moving = [tensor for tensor in with_gradient if _has_gradient(tensor)][:8]  # one that moves is enough
@@ -140,8 +142,8 @@ class TrainingGuard(TrainerCallback):
         elif not self._moved:
             self._unmoving += 1  # a warm-up begins with an update at rate 0
             if self._unmoving > 1:
-                raise TrainingError(f"The learning rate is 0 in {self._unmoving} updates, the last in step {step}, so no weight "
-                                    "changes: look at the schedule.")
+                raise TrainingError(f"The learning rate is 0 in {self._unmoving} updates, the last in step {step}, so "
+                                    "no weight changes: look at the schedule.")
 
     def on_optimizer_step(self, args, state, control, **kwargs) -> None:
         """Called by the ``Trainer`` right after an update."""
@@ -150,19 +152,22 @@ class TrainingGuard(TrainerCallback):
         if _somewhere(bool(self._before), args.device):
             self._moved = _somewhere(any(not torch.equal(local(tensor.detach()), old) for tensor, old in self._before), args.device)
             if not self._moved:
-                raise TrainingError(f"The update of step {state.global_step + 1} changed no weight: the learning rate is too small "
-                                    "for the weights' dtype, or the optimizer holds other tensors than the model.")
+                raise TrainingError(f"The update of step {state.global_step + 1} changed no weight: the learning rate "
+                                    "is too small for the weights' dtype, or the optimizer holds other tensors than "
+                                    "the model.")
         self._before = []
 
     def on_step_end(self, args, state, control, model=None, **kwargs) -> None:
         """Called by the ``Trainer`` after each update, before it evaluates or saves."""
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not _everywhere(all_finite(weights), args.device):
-            raise TrainingError(f"After step {state.global_step} trainable weights are NaN or infinite, and nothing of them is "
-                                "saved: lower the learning rate, and go on from an earlier checkpoint or begin anew.")
+            raise TrainingError(f"After step {state.global_step} trainable weights are NaN or infinite, and nothing of "
+                                "them is saved: lower the learning rate, and go on from an earlier checkpoint or begin "
+                                "anew.")
 
     def on_evaluate(self, args, state, control, model=None, **kwargs) -> None:
-        """Called by the ``Trainer`` after an evaluation: the first one in training is repeated with the clips swapped."""
+        """Called by the ``Trainer`` after an evaluation: the first one in training is repeated with the clips
+        swapped."""
         if self._listened or self._hook is None:
             return
         heard = [pair for pair in self._heard if len(pair[0].get("input_features", ())) > 1]
@@ -178,9 +183,9 @@ class TrainingGuard(TrainerCallback):
         model.train(was_training)
         if wrong - right < LEAST_DEPENDENCE * right:
             raise TrainingError(
-                f"The answers do not depend on the audio: at step {state.global_step} the loss of {len(heard)} batches is "
-                f"{right:.3f} with their clips and {wrong:.3f} with clips swapped; look at whether captions belong to their "
-                "clips, whether the features are the clips' own, and lower the learning rate."
+                f"The answers do not depend on the audio: at step {state.global_step} the loss of {len(heard)} batches "
+                f"is {right:.3f} with their clips and {wrong:.3f} with clips swapped; look at whether captions belong "
+                "to their clips, whether the features are the clips' own, and lower the learning rate."
             )
 
     @staticmethod
@@ -193,7 +198,8 @@ class TrainingGuard(TrainerCallback):
 def _swapped(inputs: dict, way: int) -> dict:
     """A batch in which the windows have moved on to other rows, in one of three ways; ids and labels are as they were.
 
-    As many frames as before fill the same placeholders. Windows of long clips move by half of all, away from their clip.
+    As many frames as before fill the same placeholders. Windows of long clips move by half of all, away from their
+    clip.
     """
     windows = len(inputs["input_features"])
     shift = (1, 2, windows - 1)[way] if windows == len(inputs["input_ids"]) else windows // 2

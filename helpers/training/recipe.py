@@ -76,11 +76,11 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         settings["warmup_steps"] = min(profile.warmup_steps, settings["max_steps"] // 2)
     arguments = TrainingArguments(**settings)
     if arguments.world_size != processes:
-        raise TrainingError(f"{processes} processes were launched, but they do not work together on {model.device.type}: each "
-                            "would train a model of its own; launch one process.")
+        raise TrainingError(f"{processes} processes were launched, but they do not work together on "
+                            f"{model.device.type}: each would train a model of its own; launch one process.")
     if arguments.n_gpu > 1:
-        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply the
-        # batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
+        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply
+        # the batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
         arguments._n_gpu = 1
     spread = getattr(model, "hf_device_map", None) is not None
     if model.device.type == "cuda" and not spread and model.device != arguments.device:
@@ -93,7 +93,8 @@ def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | No
     """The profile's streams: clips to train on, and clips to evaluate on if there are any.
 
     Of the tiny data set and of one on the Hub: the first ``train_clips`` of its training split, and the next
-    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: all clips of its training split, and of its validation split if it has one.
+    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: all clips of its
+    training split, and of its validation split if it has one.
     """
     if Path(profile.dataset_id).is_dir():
         held_out = "validation" in check_folder(Path(profile.dataset_id))
@@ -139,7 +140,8 @@ def make_trainer(
     """
     for clips, what in ((train, "to train on"), (evaluation, "to evaluate on")):
         if isinstance(clips, Sequence) and not clips:
-            raise TrainingError(f"There are no clips {what} (an empty list): give at least one, or leave the argument away.")
+            raise TrainingError(f"There are no clips {what} (an empty list): give at least one, or leave the argument "
+                                "away.")
     arguments = training_arguments(profile, model, output, **overrides)
     if train is None:
         with arguments.main_process_first(desc="opening the data"):  # the tiny data set may have to be made
@@ -189,7 +191,8 @@ def unfit(model, profile: Profile) -> str | None:
 def ensure_adapter(profile: Profile) -> Path:
     """The folder of a whole adapter that the profile's recipe has made for its model, trained now if there is none.
 
-    An adapter of a run that was stopped, or that had other numbers, does not count. Says how long it takes when it has to
+    An adapter of a run that was stopped, or that had other numbers, does not count. Says how long it takes when it has
+    to
     train: about a minute for the tiny profile on two cores. While another program trains it, this one waits.
     """
     model, folder = load_model(profile.model_id, quiet=True), profile.adapter

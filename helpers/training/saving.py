@@ -31,8 +31,8 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
         profile: for the record, which data the run saw.
 
     Raises:
-        AdapterError: the folder holds something else; or what was written is not a whole adapter (its weights are not finite, for example), or the disk is
-            full; what was in ``folder`` is there still.
+        AdapterError: the folder holds something else; or what was written is not a whole adapter (its weights are not
+            finite, for example), or the disk is full; what was in ``folder`` is there still.
     """
     folder = Path(folder)
     check_place(folder)
@@ -59,9 +59,10 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
         except (OSError, SafetensorError) as error:
             if written:
                 raise  # a move was refused
-            raise AdapterError(f"The adapter cannot be written to {folder.name!r} ({getattr(error, 'strerror', None) or error}): "
-                               "make room on the disk, or name another folder, and save again; what was there before is "
-                               "untouched.") from error
+            raise AdapterError(f"The adapter cannot be written to {folder.name!r} "
+                               f"({getattr(error, 'strerror', None) or error}): "
+                               "make room on the disk, or name another folder, and save again; what was there before "
+                               "is untouched.") from error
         finally:
             if first:
                 if old.exists() and not folder.exists():  # stopped between the two moves, or the second was refused
@@ -83,8 +84,8 @@ def check_place(folder: Path) -> None:
         raise AdapterError(f"{folder.name!r} is a file, so no adapter can be saved there: name a folder.")
     found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if found and not any(name.startswith("adapter_") for name in found):
-        raise AdapterError(f"The folder {folder.name!r} holds something else than an adapter ({found[0]}, for one), which saving "
-                           "would replace: name a folder of its own.")
+        raise AdapterError(f"The folder {folder.name!r} holds something else than an adapter ({found[0]}, for one), "
+                           "which saving would replace: name a folder of its own.")
 
 
 def clear_leftovers(folder: Path) -> None:
