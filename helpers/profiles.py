@@ -166,11 +166,6 @@ PROFILES = {
 }
 
 
-_MAY_BE_ZERO = ("warmup_steps", "lora_dropout", "least_event_f1", "least_changed", "least_style_gain", "least_memory_gb",
-                "least_disk_gb")
-_BELOW_ONE = ("lora_dropout", "learning_rate")
-
-
 def _kinds() -> dict[str, object]:
     """Field -> type: all but what says which profile it is."""
     return {name: kind for name, kind in get_type_hints(Profile).items() if name not in ("name", "license")}
@@ -182,10 +177,12 @@ def check_change(name: str, value: object) -> object:
         raise ValueError(f"A profile has no field {name!r} to change: choose from {', '.join(_kinds())}.")
     kind, example = _kinds()[name], getattr(PROFILES["tiny"], name) or getattr(PROFILES["full"], name)
     if kind in (int, float):
-        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and kind(value) == value
-        good = good and (value > 0 or (value == 0 and name in _MAY_BE_ZERO)) and (value < 1 or name not in _BELOW_ONE)
-        what = "a whole number" if kind is int else "a number"
-        what += (" of at least 0" if name in _MAY_BE_ZERO else " above 0") + (" and below 1" if name in _BELOW_ONE else "")
+        zero = name.startswith("least_") or name in ("warmup_steps", "lora_dropout")
+        below_one = name in ("lora_dropout", "learning_rate")
+        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        good = good and kind(value) == value and (0 if zero else 1e-300) <= value < (1 if below_one else math.inf)
+        what = f"a {'whole ' if kind is int else ''}number {'of at least' if zero else 'above'} 0"
+        what += " and below 1" if below_one else ""
     elif kind is bool:
         good, what = isinstance(value, bool), "True or False"
     else:
@@ -196,11 +193,7 @@ def check_change(name: str, value: object) -> object:
 
 
 def with_changes(profile: Profile, changes: str) -> Profile:
-    """A profile for a trial: ``"field=value field=value ..."``, a name, and so a folder of results, of its own.
-
-    Raises:
-        ValueError: no such field, or a value that it cannot have.
-    """
+    """A profile for a trial, ``"field=value field=value ..."``; a ValueError if it cannot be understood."""
     kinds, values = _kinds(), {}
     for change in changes.replace(",", " ").split():
         name, _, text = change.partition("=")
@@ -219,10 +212,7 @@ def with_changes(profile: Profile, changes: str) -> Profile:
 
 
 def _changed(profile: Profile, values: dict, suffix: str) -> Profile:
-    """``profile`` with other values and a name of its own; a shorter run warms up for at most half of its steps.
-
-    What has been measured holds for the profile's own numbers alone.
-    """
+    """``profile`` with other values and a name of its own, unmeasured; a short run warms up for half of it at most."""
     steps = values.get("max_steps", profile.max_steps)
     if values.get("warmup_steps", 0) > steps:
         raise ValueError(f"warmup_steps cannot be {values['warmup_steps']}: the run has {steps} steps, so the learning "
@@ -248,10 +238,8 @@ def get_profile(name: str | None = None, **changes) -> Profile:
     trial = "" if name else os.environ.get("COURSE_TRIAL", "")
     name = name or os.environ.get("COURSE_PROFILE") or "tiny"
     if not isinstance(name, str) or name not in PROFILES:
-        raise ValueError(
-            f"There is no profile {name!r}: set COURSE_PROFILE to one of {', '.join(map(repr, PROFILES))}, "
-            "or leave it unset for 'tiny'."
-        )
+        raise ValueError(f"There is no profile {name!r}: set COURSE_PROFILE to one of {', '.join(map(repr, PROFILES))}, "
+                         "or leave it unset for 'tiny'.")
     profile = with_changes(PROFILES[name], trial)
     values = {field: check_change(field, value) for field, value in changes.items()}
     values = {field: value for field, value in values.items() if value != getattr(profile, field)}

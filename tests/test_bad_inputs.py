@@ -74,10 +74,12 @@ BAD_CHATS = {
                                                                                       "word"),
     "no clip": ([{"role": "user", "content": "x"}], "holds 0 clips"),
     "two clips": ([user(SOUND, dict(SOUND))], "holds 2 clips"),
-    "two clips in two turns": ([user(SOUND), {"role": "assistant", "content": "x"}, user(dict(SOUND))], "holds 2 clips"),
+    "two clips in two turns": ([user(SOUND), {"role": "assistant", "content": "x"}, user(dict(SOUND))],
+                               "holds 2 clips"),
     "clip of the assistant": ([{"role": "user", "content": "x"}, {"role": "assistant", "content": [SOUND]},
                                {"role": "user", "content": "x"}], "puts a clip into the assistant's turn"),
-    "clip of the system": ([{"role": "system", "content": [SOUND]}, user({"type": "text", "text": "x"})], "into the system's turn"),
+    "clip of the system": ([{"role": "system", "content": [SOUND]}, user({"type": "text", "text": "x"})],
+                           "into the system's turn"),
     "no audio": ([user({"type": "audio"})], "audio item without audio"),
     "None as audio": ([user({"type": "audio", "audio": None})], "audio item without audio"),
 }
@@ -104,13 +106,17 @@ def captioned(text):
 
 
 EXAMPLES = {
-    "no examples": ([], "holds no examples"), "a string": (["x"], "is a str, not a dictionary"), "None": ([None], "is a NoneType"),
+    "no examples": ([], "holds no examples"), "a string": (["x"], "is a str, not a dictionary"),
+    "None": ([None], "is a NoneType"),
     "nothing": ([{}], "has no 'audio'"), "no audio": ([{"caption": "x"}], "has no 'audio'"),
-    "audio is None": ([{"audio": None, "caption": "x"}], "has no 'audio'"), "no caption": ([{"audio": CLIP}], "has no caption"),
+    "audio is None": ([{"audio": None, "caption": "x"}], "has no 'audio'"),
+    "no caption": ([{"audio": CLIP}], "has no caption"),
     "None as caption": (captioned(None), "has no caption"), "empty caption": (captioned(""), "has no caption"),
-    "blank caption": (captioned(" \t\n"), "has no caption"), "NaN of a table": (captioned(math.nan), "is a float, not a text"),
+    "blank caption": (captioned(" \t\n"), "has no caption"), "NaN of a table": (captioned(math.nan),
+                                                                                "is a float, not a text"),
     "a number": (captioned(3), "is a int, not a text"), "bytes": (captioned(b"rain"), "is a bytes, not a text"),
-    "a list": (captioned(["rain"]), "is a list, not a text"), "half a character": (captioned("\ud83d rain"), "half a character"),
+    "a list": (captioned(["rain"]), "is a list, not a text"),
+    "half a character": (captioned("\ud83d rain"), "half a character"),
     "messages as text": ([{"audio": CLIP, "messages": "hi"}], "is not a list of messages"),
     "messages as numbers": ([{"audio": CLIP, "messages": [1]}], "Message 0 of the chat of Example 0"),
     "nothing to learn": ([{"audio": CLIP, "messages": [{"role": "user", "content": "x"}]}], "the assistant has to have "
@@ -132,7 +138,8 @@ def test_bad_prompts(processor, base_model, prompt):
     from transformers import pipeline
 
     pipe = pipeline("audio-text-to-text", model=base_model, processor=processor)
-    for ask in (lambda: caption(base_model, processor, CLIP, prompt), lambda: AudioFlamingo3DataCollator(processor, prompt),
+    for ask in (lambda: caption(base_model, processor, CLIP, prompt),
+                lambda: AudioFlamingo3DataCollator(processor, prompt),
                 lambda: pipe(CLIP, text=prompt)):
         with pytest.raises(ChatError, match="(prompt|question).*(text|empty|half a character)") as caught:
             ask()
@@ -144,10 +151,14 @@ def test_bad_prompts(processor, base_model, prompt):
 
 CHANGES = [
     {"nothing": 1}, {"license": None}, {"max_steps": 0}, {"max_steps": -1}, {"max_steps": 2.5}, {"max_steps": "9"},
-    {"max_steps": None}, {"max_steps": True}, {"max_steps": math.inf}, {"batch_size": 0}, {"gradient_accumulation_steps": 0},
-    {"logging_steps": 0}, {"eval_steps": 0}, {"save_steps": 0}, {"train_clips": 0}, {"eval_clips": 0}, {"test_clips": -3},
-    {"caption_batch_size": 0}, {"lora_rank": 0}, {"lora_rank": 1.5}, {"lora_alpha": 0}, {"lora_dropout": 1}, {"lora_dropout": -0.1},
-    {"learning_rate": 0}, {"learning_rate": -1e-4}, {"learning_rate": math.nan}, {"learning_rate": 1000}, {"learning_rate": "1e-4"},
+    {"max_steps": None}, {"max_steps": True}, {"max_steps": math.inf}, {"batch_size": 0},
+    {"gradient_accumulation_steps": 0},
+    {"logging_steps": 0}, {"eval_steps": 0}, {"save_steps": 0}, {"train_clips": 0}, {"eval_clips": 0},
+    {"test_clips": -3},
+    {"caption_batch_size": 0}, {"lora_rank": 0}, {"lora_rank": 1.5}, {"lora_alpha": 0}, {"lora_dropout": 1},
+    {"lora_dropout": -0.1},
+    {"learning_rate": 0}, {"learning_rate": -1e-4}, {"learning_rate": math.nan}, {"learning_rate": 1000},
+    {"learning_rate": "1e-4"},
     {"warmup_steps": -1}, {"warmup_steps": 201}, {"max_steps": 5, "warmup_steps": 6}, {"gradient_checkpointing": 1},
     {"gradient_checkpointing": "no"}, {"needs_gpu": None}, {"model_id": ""}, {"model_id": None}, {"dataset_id": 3},
     {"dataset_id": " "}, {"least_disk_gb": -1},
@@ -165,7 +176,8 @@ def test_bad_numbers_to_play_with(changes):
     ("COURSE_PROFILE", "huge"), ("COURSE_PROFILE", "Tiny"), ("COURSE_PROFILE", "tiny "), ("COURSE_TRIAL", "max_steps"),
     ("COURSE_TRIAL", "max_steps=0"), ("COURSE_TRIAL", "max_steps=1e9999"), ("COURSE_TRIAL", "max_steps=[1]"),
     ("COURSE_TRIAL", "eval_clips=0"), ("COURSE_TRIAL", "learning_rate=null"), ("COURSE_TRIAL", "needs_gpu=1"),
-    ("COURSE_TRIAL", "=3"), ("COURSE_TRIAL", "max_steps = 3"), ("COURSE_TRIAL", "model_id="), ("COURSE_TRIAL", "__class__=x"),
+    ("COURSE_TRIAL", "=3"), ("COURSE_TRIAL", "max_steps = 3"), ("COURSE_TRIAL", "model_id="),
+    ("COURSE_TRIAL", "__class__=x"),
     ("COURSE_TRIAL", "max_steps=3 warmup_steps=9"),
 ])
 def test_a_bad_environment(monkeypatch, name, value):
@@ -199,14 +211,16 @@ def test_a_relative_folder_for_results_means_the_same_everywhere(tmp_path):
             assert Path(said.strip()) == expected
 
 
-NO_MODELS = ["nope", "", " ", None, 3, "a/b/c", "~/models", "./missing", "/missing", "tiny/", ["tiny"], "empty", "broken", "bert",
+NO_MODELS = ["nope", "", " ", None, 3, "a/b/c", "~/models", "./missing", "/missing", "tiny/", ["tiny"], "empty",
+             "broken", "bert",
              "list", "file"]
 
 
 @pytest.fixture
 def models(tmp_path):
     """Folders that hold no AF3."""
-    for name, content in {"empty": None, "broken": "{", "bert": json.dumps({"model_type": "bert"}), "list": "[]"}.items():
+    for name, content in {"empty": None, "broken": "{", "bert": json.dumps({"model_type": "bert"}),
+                          "list": "[]"}.items():
         (tmp_path / name).mkdir()
         if content is not None:
             (tmp_path / name / "config.json").write_text(content)
@@ -264,7 +278,8 @@ def test_nothing_else_is_replaced_by_an_adapter(tmp_path):
     check_place(tmp_path / "new")
 
 
-@pytest.mark.parametrize("clips", [{"train": []}, {"train": captioned("x"), "evaluation": []}], ids=["train", "evaluation"])
+@pytest.mark.parametrize("clips", [{"train": []}, {"train": captioned("x"), "evaluation": []}],
+                         ids=["train", "evaluation"])
 def test_runs_without_clips(processor, tmp_path, clips):
     with pytest.raises(TrainingError, match="There are no clips to") as caught:
         make_trainer(get_profile("tiny"), None, processor, tmp_path, **clips)
@@ -273,7 +288,8 @@ def test_runs_without_clips(processor, tmp_path, clips):
 
 @pytest.mark.parametrize("arguments, words", [
     (["--steps", "0"], "at least 1 step"), (["--steps", "-5"], "at least 1 step"), (["--steps", "x"], "invalid int"),
-    (["--steps"], "expected one argument"), (["--profile", "huge"], "invalid choice"), (["--output", "FILE"], "is a file"),
+    (["--steps"], "expected one argument"), (["--profile", "huge"], "invalid choice"),
+    (["--output", "FILE"], "is a file"),
     (["--nothing"], "unrecognized arguments"), (["--push", "mine"], "needs a login"), (["--push"], "no name to share"),
     (["extra"], "unrecognized arguments"),
 ])
@@ -288,4 +304,5 @@ def test_the_table_is_long_enough():
     """With the 7 prompts in 3 places each, 5 batch sizes, and 2 revisions."""
     environment = next(mark for mark in test_a_bad_environment.pytestmark if mark.name == "parametrize").args[1]
     options = next(mark for mark in test_bad_options_of_the_command.pytestmark if mark.name == "parametrize").args[1]
-    assert len(BAD_CHATS) + len(EXAMPLES) + len(CHANGES) + len(NO_MODELS) * 2 + len(environment) + len(options) + 7 * 3 >= 150
+    tables = (BAD_CHATS, EXAMPLES, CHANGES, NO_MODELS, NO_MODELS, environment, options)
+    assert sum(map(len, tables)) + 7 * 3 >= 150

@@ -116,7 +116,8 @@ def test_a_clip_beyond_the_longest_keeps_its_whole_answer(processor):
     short = copy.deepcopy(processor)
     short.max_audio_len = 8
     samples = np.random.default_rng(0).normal(0, 0.1, 20 * 16_000).astype(np.float32)
-    batches = [AudioFlamingo3DataCollator(any_)([{"audio": samples, "caption": "A dog barks"}]) for any_ in (processor, short)]
+    batches = [AudioFlamingo3DataCollator(any_)([{"audio": samples, "caption": "A dog barks"}])
+               for any_ in (processor, short)]
     assert batches[1]["input_features"].shape[0] == 2 < batches[0]["input_features"].shape[0]
     answers = [batch["labels"][batch["labels"] != IGNORED].tolist() for batch in batches]
     assert answers[0] == answers[1] and "A dog barks" in processor.tokenizer.decode(answers[0])

@@ -104,8 +104,10 @@ def _with(weights, value, part="lora_B"):
 @pytest.mark.parametrize("change, message", [
     (lambda weights: {}, "lacks 56 of 56 tensors"),
     (lambda weights: dict(sorted(weights.items())[::2]), "lacks 28 of 56 tensors"),
-    (lambda weights: {name.replace("base_model.model.", "model."): value for name, value in weights.items()}, "lacks 56 of 56"),
-    (lambda weights: {**weights, "base_model.model.model.audio_tower.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 128)},
+    (lambda weights: {name.replace("base_model.model.", "model."): value for name, value in weights.items()},
+     "lacks 56 of 56"),
+    (lambda weights: {**weights,
+                      "base_model.model.model.audio_tower.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 128)},
      r"holds 1 tensors that adapter_config.json does not target \(first .*audio_tower"),
     (lambda weights: {name: torch.cat([value, value], dim=int("lora_B" in name)) for name, value in weights.items()},
      r"\(4, 192\) instead of \(2, 192\)|does not fit"),
@@ -123,7 +125,8 @@ def test_adapters_that_would_answer_like_the_base(adapter, base_model, change, m
 @pytest.mark.parametrize("values, message", [
     ({"r": 0}, "rank 0"), ({"r": None}, "rank None"), ({"r": "16"}, "rank '16'"), ({"r": 3}, "does not fit"),
     ({"lora_alpha": 0}, "alpha 0"), ({"lora_alpha": None}, "alpha None"), ({"peft_type": "IA3"}, "type 'IA3'"),
-    ({"target_modules": None}, "targets no module|cannot be understood"), ({"target_modules": "nothing"}, "targets no module"),
+    ({"target_modules": None}, "targets no module|cannot be understood"),
+    ({"target_modules": "nothing"}, "targets no module"),
     ({"target_modules": "("}, "cannot be understood"), ({"target_modules": ["q_proj"]}, "lacks 8 of 16"),
     ({"layers_to_transform": [0], "target_modules": ["q_proj"]}, "holds|lacks"),
     ({"base_model_name_or_path": None}, "trained on None"), ({"base_model_name_or_path": 3}, "trained on 3"),
@@ -134,7 +137,8 @@ def test_configurations_that_do_not_fit_the_weights(adapter, base_model, values,
         check_adapter(base_model, adapter)
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("name", ["adapter_config.json", "processor_config.json", "tokenizer.json",
+                                  "tokenizer_config.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x00" * 50, b"\xff\xfe", b"3"])
 def test_json_that_cannot_be_read_is_named(adapter, base_model, name, content):
     (adapter / name).write_bytes(content)

@@ -30,12 +30,13 @@ from helpers.training.recipe import make_trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = dataclasses.replace(get_profile("tiny"), max_steps=3, batch_size=4, warmup_steps=0, logging_steps=1, eval_steps=2)
+SHORT = dataclasses.replace(get_profile("tiny"), max_steps=3, batch_size=4, warmup_steps=0, logging_steps=1,
+                            eval_steps=2)
 
 
 def one(findings: list[str]) -> str:
     assert len(findings) == 1, findings
-    assert findings[0].endswith(".") and ":" in findings[0] and "\n" not in findings[0], "cause, evidence and what to do"
+    assert findings[0].endswith(".") and ":" in findings[0] and "\n" not in findings[0], "cause, evidence, what to do"
     return findings[0]
 
 
@@ -136,7 +137,8 @@ OTHERS = {
     "deaf: zeros": (lambda b: changed(b, input_features=torch.zeros_like(b["input_features"])), "All audio features of "
                                                                                                 "the batch are 0"),
     "deaf: a constant": (lambda b: changed(b, input_features=torch.full_like(b["input_features"], -0.7)), "are -0.7"),
-    "one clip for all": (lambda b: changed(b, input_features=b["input_features"][:1].expand(4, -1, -1)), "all 4 windows are the same"),
+    "one clip for all": (lambda b: changed(b, input_features=b["input_features"][:1].expand(4, -1, -1)),
+                         "all 4 windows are the same"),
     "NaN in features": (lambda b: changed(b, input_features=b["input_features"] * float("nan")), "are NaN or infinite"),
     "placeholders and frames": (lambda b: changed(b, input_features_mask=b["input_features_mask"].index_fill(
         1, torch.arange(100, 400), 0)), r"There are \d+ audio placeholders for the \d+ frames"),
@@ -160,7 +162,8 @@ def test_the_loudest_possible_samples_are_no_finding(processor):
     for shape in (np.sin(2 * np.pi * 1000 * time), np.sign(np.sin(2 * np.pi * 40 * time)), np.ones(32_000),
                   np.random.default_rng(0).choice([-1.0, 1.0], 32_000)):
         clip = {"audio": np.append(shape, 0.0).astype(np.float32), "caption": "A tone plays"}
-        batch = AudioFlamingo3DataCollator(processor)([clip, {"audio": np.full(3200, 1e-3, np.float32), "caption": "Hum"}])
+        batch = AudioFlamingo3DataCollator(processor)([clip, {"audio": np.full(3200, 1e-3, np.float32),
+                                                              "caption": "Hum"}])
         assert float(batch["input_features"].max()) < 1.75 and check_batch(batch, processor) == []
 
 
@@ -339,7 +342,8 @@ def test_gradients_that_are_not_finite(trainer, step):
 
 
 def test_a_rate_at_which_the_weights_explode(model, processor, test_clips, tmp_path):
-    trainer = run(model, processor, test_clips, tmp_path, learning_rate=1e30, eval_strategy="no", save_strategy="steps", save_steps=1)
+    trainer = run(model, processor, test_clips, tmp_path, learning_rate=1e30, eval_strategy="no", save_strategy="steps",
+                  save_steps=1)
     with pytest.raises(TrainingError, match="lower the learning rate"):
         trainer.train()
 

@@ -30,12 +30,14 @@ forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, to kill a sa
 @pytest.fixture
 def profile(tmp_path, monkeypatch):
     monkeypatch.setattr("helpers.profiles.RUNS", tmp_path)
-    return dataclasses.replace(get_profile("tiny"), name="short", max_steps=2, batch_size=2, lora_rank=2, warmup_steps=0)
+    return dataclasses.replace(get_profile("tiny"), name="short", max_steps=2, batch_size=2, lora_rank=2,
+                               warmup_steps=0)
 
 
 @pytest.fixture
 def trainer(model, processor, profile, test_clips, tmp_path):
-    trainer = make_trainer(profile, model, processor, tmp_path / "checkpoints", train=test_clips[:2], save_strategy="no")
+    trainer = make_trainer(profile, model, processor, tmp_path / "checkpoints", train=test_clips[:2],
+                           save_strategy="no")
     trainer.state.global_step = 2  # as if it had trained
     return trainer
 
@@ -51,18 +53,21 @@ def mark(trainer, value: float) -> None:
 def marks(folder: Path) -> set[float]:
     from safetensors.torch import load_file
 
-    return {float(number) for tensor in load_file(folder / "adapter_model.safetensors").values() for number in tensor.unique()}
+    return {float(number) for tensor in load_file(folder / "adapter_model.safetensors").values()
+            for number in tensor.unique()}
 
 
 def test_the_record_says_what_made_it(trainer, processor, profile, base_model):
     folder = save_adapter(trainer, processor, profile.adapter, profile)
     record = adapter_record(folder)
-    assert record.finished and (record.steps_done, record.steps_asked, record.profile, record.data) == (2, 2, "short", "tiny")
+    assert record.finished and (record.steps_done, record.steps_asked, record.profile, record.data) == (2, 2, "short",
+                                                                                                        "tiny")
     assert record.numbers["lora_rank"] == 2 and record.numbers["learning_rate"] == profile.learning_rate
     assert str(record).startswith("2 of 2 steps, profile short, tiny (version ") and "\n" not in str(record)
     assert set(record.files) == {file.name for file in folder.iterdir()} - {RECORD, "README.md"}
     assert unfit(base_model, profile) is None
-    assert sorted(path.name for path in folder.parent.iterdir() if path.suffix != ".lock") == ["adapter"], "nothing left over"
+    assert sorted(path.name for path in folder.parent.iterdir()
+                  if path.suffix != ".lock") == ["adapter"], "nothing left over"
 
 
 def edit(folder: Path, **values) -> None:
@@ -80,7 +85,8 @@ def edit(folder: Path, **values) -> None:
                                                                                          "writes"),
     ({"unknown": 1}, "is not what save_adapter writes"), ({"files": {"gone.json": "0"}}, "gone.json .* is missing"),
 ])
-def test_an_adapter_of_another_run_is_not_taken_for_the_profiles(trainer, processor, profile, base_model, change, words):
+def test_an_adapter_of_another_run_is_not_taken_for_the_profiles(trainer, processor, profile, base_model, change,
+                                                                 words):
     save_adapter(trainer, processor, profile.adapter, profile)
     edit(profile.adapter, **change)
     assert re.search(words, unfit(base_model, profile))
@@ -241,7 +247,8 @@ def at_once(trainer, processor, profile, base_model, rounds: int, processes: int
             mark(trainer, float(number))
             children.append(fork(lambda: save_adapter(trainer, processor, profile.adapter, profile)))
         assert [wait(child) for child in children] == [0] * processes
-        assert marks(check_adapter(base_model, profile.adapter)) in [{float(number)} for number in range(1, processes + 1)]
+        assert marks(check_adapter(base_model, profile.adapter)) in [{float(number)}
+                                                                     for number in range(1, processes + 1)]
         assert sorted(path.name for path in profile.runs.iterdir() if path.suffix != ".lock") == ["adapter"]
 
 
@@ -306,7 +313,8 @@ def test_who_waits_takes_over_from_who_is_killed(profile, quick_training, base_m
     second = fork(lambda: ensure_adapter(profile))
     os.kill(first, signal.SIGKILL)
     assert wait(first) == -signal.SIGKILL and wait(second) == 0
-    assert len(quick_training.read_text().splitlines()) == 2 and marks(check_adapter(base_model, profile.adapter)) == {7.0}
+    assert len(quick_training.read_text().splitlines()) == 2 and marks(check_adapter(base_model,
+                                                                                     profile.adapter)) == {7.0}
 
 
 def test_ensuring_says_why_it_trains(profile, quick_training, trainer, processor, capsys):

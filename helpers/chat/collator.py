@@ -58,7 +58,8 @@ class AudioFlamingo3DataCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if not examples:
             raise CaptionError("The batch holds no examples: give the collator at least one.")
-        batch = dict(encode_chats(self.processor, [self.chat(example, number) for number, example in enumerate(examples)]))
+        chats = [self.chat(example, number) for number, example in enumerate(examples)]
+        batch = dict(encode_chats(self.processor, chats))
         if self.trim_logits:
             # One more position than the first answer begins at: its logits predict the answer's first token.
             labels = batch.pop("labels")

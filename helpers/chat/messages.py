@@ -84,7 +84,8 @@ def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answe
             raise ChatError(f"Message {number} of {name} is not {{\"role\": ..., \"content\": ...}}: write both.")
         texts, sounds = _items(message, f"Message {number} of {name}")
         clips += sounds
-        chat.append({"role": message["role"], "content": [*sounds, *([{"type": "text", "text": texts}] if texts else [])]})
+        text = [{"type": "text", "text": texts}] if texts else []
+        chat.append({"role": message["role"], "content": [*sounds, *text]})
     _check_roles([message["role"] for message in chat], title, answered)
     if not clips and clip is not None:
         first = next(message for message in chat if message["role"] == "user")

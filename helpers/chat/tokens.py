@@ -35,7 +35,9 @@ def encode_text(tokenizer, text: str) -> list[int]:
     backend = tokenizer.backend_tokenizer
     if backend.normalizer is not None:
         text = backend.normalizer.normalize_str(text)
-    words = [text] if backend.pre_tokenizer is None else [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+    words = [text]
+    if backend.pre_tokenizer is not None:
+        words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
     return [token.id for word in words for token in backend.model.tokenize(word)]
 
 
@@ -106,7 +108,8 @@ def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool =
         row a window, at least one window a clip; ``input_features_mask``: ``(W, frames)``; unless asked, ``labels``:
         ``(B, L)`` int64.
     """
-    clips = [item["audio"] for chat in chats for message in chat for item in message["content"] if item["type"] == "audio"]
+    clips = [item["audio"] for chat in chats for message in chat for item in message["content"]
+             if item["type"] == "audio"]
     # Nothing but placeholders: as many as the encoder gives frames, which the processor knows, and the features.
     heard = processor(text=[processor.audio_token] * len(clips), audio=clips)
     rows = zip(chats, heard["input_ids"], heard["attention_mask"], strict=True)
@@ -119,7 +122,8 @@ def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool =
         batch["attention_mask"][row, width - len(ids) :] = 1
         batch["labels"][row, width - len(ids) :] = torch.tensor(labels)
     features = {name: heard[name] for name in ("input_features", "input_features_mask")}
-    return BatchFeature({name: values for name, values in {**batch, **features}.items() if not (ask and name == "labels")})
+    return BatchFeature({name: values for name, values in {**batch, **features}.items()
+                         if not (ask and name == "labels")})
 
 
 def answer_marks(processor: ProcessorMixin) -> tuple[list[int], int]:

@@ -81,7 +81,8 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
     pinned = {} if with_processor else check_source(model_id, revision)
     with hub_access(model_id) as options:
         # Code from a repository is never run, and nobody is asked whether it may be.
-        return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, trust_remote_code=False, **pinned,
+        return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, trust_remote_code=False,
+                                             **pinned,
                                              **options)
 
 

@@ -140,12 +140,13 @@ def _expected_shapes(config: dict, model: torch.nn.Module, name: str) -> dict[st
     from peft.tuners.tuners_utils import check_target_module_exists
 
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if config.get("peft_type") != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float) or (
-            alpha <= 0):
+    numbers = isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float) and alpha > 0
+    if config.get("peft_type") != "LORA" or not numbers:
         raise AdapterError(f"adapter_config.json in {name!r} says type {config.get('peft_type')!r}, rank {rank!r} and "
                            f"alpha {alpha!r}, which is no LoRA adapter: copy the adapter again, or train it anew with "
                            "notebook 03.")
-    wanted = {key: config.get(key) for key in ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules")}
+    wanted = {key: config.get(key) for key in ("target_modules", "layers_to_transform", "layers_pattern",
+                                               "exclude_modules")}
     shapes = {}
     try:
         targets = LoraConfig(**{key: value for key, value in wanted.items() if value is not None})
@@ -170,7 +171,8 @@ def _check_weights(file: Path, expected: dict[str, tuple[int, ...]], name: str) 
 
     try:
         with safe_open(file, "pt") as weights:
-            found = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}
+            names = weights.keys()
+            found = {key: tuple(weights.get_slice(key).get_shape()) for key in names}
             lacking = sorted(expected.keys() - found.keys())
             if lacking:
                 raise AdapterError(f"{file.name} in {name!r} lacks {len(lacking)} of {len(expected)} tensors (first "

@@ -44,7 +44,9 @@ class AdapterRecord:
         return 0 < self.steps_asked <= self.steps_done
 
     def __str__(self) -> str:
-        data = f"{self.data}{f' (version {self.data_version})' if self.data_version else ''}" if self.data else "unknown data"
+        data = self.data or "unknown data"
+        if self.data_version:
+            data += f" (version {self.data_version})"
         return (f"{self.steps_done} of {self.steps_asked} steps, profile {self.profile or 'unknown'}, {data}, on "
                 f"{Path(self.base).name if self.base.count('/') > 1 else self.base}")
 
@@ -115,7 +117,7 @@ def adapter_record(folder: str | Path) -> AdapterRecord:
 def write_record(folder: Path, record: AdapterRecord) -> None:
     """Write ``record`` into ``folder``, with the digests of all files that are there now."""
     files = {file.relative_to(folder).as_posix(): digest(file) for file in sorted(folder.rglob("*"))
-             if file.suffix in {".json", ".jinja", ".safetensors"} and file.name != RECORD}  # what `fetch_adapter` fetches
+             if file.suffix in {".json", ".jinja", ".safetensors"} and file.name != RECORD}  # as `fetch_adapter`
     whole = dataclasses.replace(record, files=files)
     fresh = folder / f"{RECORD}.unfinished"
     fresh.write_text(json.dumps(dataclasses.asdict(whole), indent=1), encoding="utf-8")

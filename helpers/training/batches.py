@@ -36,7 +36,8 @@ def check_batch(batch: Mapping, processor: ProcessorMixin | None) -> list[str]:
     if labels.shape[0] != ids.shape[0] or labels.shape[1] != (keep or ids.shape[1]):
         return [f"The labels have shape {tuple(labels.shape)}, the input ids {tuple(ids.shape)} and logits_to_keep is "
                 f"{keep}: give a label for every position, or for the last K and pass logits_to_keep=K."]
-    return [*_padding(ids, mask, keep, processor), *check_labels(ids, mask, labels, processor), *_features(batch, processor)]
+    return [*_padding(ids, mask, keep, processor), *check_labels(ids, mask, labels, processor),
+            *_features(batch, processor)]
 
 
 def _rows(rows: torch.Tensor) -> str:
@@ -52,7 +53,8 @@ def _padding(ids: torch.Tensor, mask: torch.Tensor, keep: int | None, processor:
     if keep and ends_in_padding.any():
         findings.append(f"{_rows(ends_in_padding)} are padded on the right although only the last {keep} positions are "
                         'computed: pad on the left (padding_side="left"), so that all answers end at the right edge.')
-    attended = (ids == processor.tokenizer.pad_token_id) & (mask == 1) if processor else torch.zeros_like(ids, dtype=torch.bool)
+    pad = processor.tokenizer.pad_token_id if processor else -1  # no token has this id
+    attended = (ids == pad) & (mask == 1)
     if attended.any():
         findings.append(f"The attention mask covers {int(attended.sum())} padding tokens in "
                         f"{_rows(attended.any(dim=1))}, so the model reads them as text: pass the attention_mask that "

@@ -145,7 +145,8 @@ def check_training(trainer: Trainer) -> list[str]:
             findings += _shared_clips(trainer.train_dataset, evaluation)
     if trainer.optimizer is not None:
         held = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
-        left = [name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad and id(parameter) not in held]
+        left = [name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad
+                and id(parameter) not in held]
         if left and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             findings.append(f"The optimizer does not hold {len(left)} trainable tensors ({_some(left)}): make the "
                             "trainer after the adapter.")
@@ -161,10 +162,12 @@ def _shared_clips(train, evaluation) -> list[str]:
     """Clips of the evaluation that are trained on; known for lists alone, as a stream would have to be read."""
     if not (isinstance(train, list) and isinstance(evaluation, list)):
         return []
+
     def samples(clip: dict) -> int:
         audio = clip["audio"]
         audio = audio.get("array", audio.get("bytes")) if isinstance(audio, dict) else audio
-        return hash(audio.tobytes() if hasattr(audio, "tobytes") else audio if isinstance(audio, bytes | str) else id(audio))
+        return hash(audio.tobytes() if hasattr(audio, "tobytes") else audio if isinstance(audio, bytes | str)
+                    else id(audio))
 
     known = {samples(clip) for clip in train}
     shared = [number for number, clip in enumerate(evaluation) if samples(clip) in known]

@@ -150,7 +150,8 @@ class TrainingGuard(TrainerCallback):
         if getattr(args, "deepspeed_plugin", None) is not None or self._moved or self._skipped:
             return
         if _somewhere(bool(self._before), args.device):
-            self._moved = _somewhere(any(not torch.equal(local(tensor.detach()), old) for tensor, old in self._before), args.device)
+            self._moved = _somewhere(any(not torch.equal(local(tensor.detach()), old) for tensor, old in self._before),
+                                     args.device)
             if not self._moved:
                 raise TrainingError(f"The update of step {state.global_step + 1} changed no weight: the learning rate "
                                     "is too small for the weights' dtype, or the optimizer holds other tensors than "
@@ -179,7 +180,8 @@ class TrainingGuard(TrainerCallback):
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            wrong = min(self._mean([model(**_swapped(inputs, way)).loss for inputs, _ in heard], args.device) for way in range(3))
+            wrong = min(self._mean([model(**_swapped(inputs, way)).loss for inputs, _ in heard], args.device)
+                        for way in range(3))
         model.train(was_training)
         if wrong - right < LEAST_DEPENDENCE * right:
             raise TrainingError(

@@ -184,7 +184,8 @@ def unfit(model, profile: Profile) -> str | None:
     wanted = {"steps": profile.max_steps, **{name: getattr(profile, name) for name in _DEMANDED}, **data_of(profile)}
     found = {"steps": record.steps_asked, **record.numbers, "data": record.data or wanted["data"],
              "data_version": record.data_version or wanted["data_version"]}
-    changed = [f"{name} {found.get(name)} instead of {value}" for name, value in wanted.items() if found.get(name) != value]
+    changed = [f"{name} {found.get(name)} instead of {value}" for name, value in wanted.items()
+               if found.get(name) != value]
     return f"The adapter in {profile.adapter.name!r} is of another run ({', '.join(changed)})." if changed else None
 
 

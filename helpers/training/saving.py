@@ -111,7 +111,8 @@ def record_of(trainer: Trainer, profile: Profile | None = None) -> AdapterRecord
     asked = args.max_steps if args.max_steps > 0 else trainer.state.max_steps
     return AdapterRecord(
         steps_done=trainer.state.global_step, steps_asked=asked, base=Path(model.name_or_path).as_posix(),
-        base_version=base_version(model.name_or_path, model.config), processes=args.world_size, numbers=numbers, **about,
+        base_version=base_version(model.name_or_path, model.config), processes=args.world_size, numbers=numbers,
+        **about,
     )
 
 
