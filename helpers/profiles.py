@@ -238,8 +238,8 @@ def get_profile(name: str | None = None, **changes) -> Profile:
     trial = "" if name else os.environ.get("COURSE_TRIAL", "")
     name = name or os.environ.get("COURSE_PROFILE") or "tiny"
     if not isinstance(name, str) or name not in PROFILES:
-        raise ValueError(f"There is no profile {name!r}: set COURSE_PROFILE to one of {', '.join(map(repr, PROFILES))}, "
-                         "or leave it unset for 'tiny'.")
+        raise ValueError(f"There is no profile {name!r}: set COURSE_PROFILE to one of "
+                         f"{', '.join(map(repr, PROFILES))}, or leave it unset for 'tiny'.")
     profile = with_changes(PROFILES[name], trial)
     values = {field: check_change(field, value) for field, value in changes.items()}
     values = {field: value for field, value in values.items() if value != getattr(profile, field)}
