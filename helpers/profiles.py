@@ -27,8 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 RUNS = ROOT / (os.environ.get("COURSE_RUNS") or "runs")
 """Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it; a relative path begins at `ROOT`, so that
-it
-means the same from every folder."""
+it means the same from every folder."""
 
 TINY = "tiny"
 """As a model: the one that lies in ``helpers/tiny/weights``. As a data set: the sounds that the course makes itself."""
@@ -123,45 +122,17 @@ class Profile:
 
 PROFILES = {
     "tiny": Profile(
-        name="tiny",
-        model_id="tiny",
-        dataset_id="tiny",
-        learning_rate=4e-3,
-        warmup_steps=10,
-        max_steps=200,
-        batch_size=8,
-        gradient_accumulation_steps=1,
-        logging_steps=10,
-        eval_steps=50,
-        save_steps=100,
-        gradient_checkpointing=False,
-        caption_batch_size=32,
-        least_event_f1=0.85,
-        least_changed=1.0,
-        least_style_gain=0.9,
-        measured=True,
+        name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=4e-3, warmup_steps=10, max_steps=200, batch_size=8,
+        gradient_accumulation_steps=1, logging_steps=10, eval_steps=50, save_steps=100, gradient_checkpointing=False,
+        caption_batch_size=32, least_event_f1=0.85, least_changed=1.0, least_style_gain=0.9, measured=True,
     ),
     "full": Profile(
-        name="full",
-        model_id="nvidia/audio-flamingo-3-hf",
-        dataset_id="OpenSound/AudioCaps",
-        learning_rate=1e-4,
-        max_steps=500,
-        batch_size=4,
-        gradient_accumulation_steps=4,
-        logging_steps=10,
-        eval_steps=100,
-        save_steps=250,
-        gradient_checkpointing=True,
-        caption_batch_size=8,
-        hub_model_id="audio-flamingo-3-audiocaps-lora",
-        license=License(
-            name="nvidia-oneway-noncommercial-license",
-            link="https://huggingface.co/nvidia/audio-flamingo-3-hf",
-            terms="for non-commercial research only (NVIDIA OneWay Noncommercial License)",
-        ),
-        needs_gpu=True,
-        least_disk_gb=45,  # 16.5 GB of 16-bit weights, as much again once they are merged, and checkpoints
+        name="full", model_id="nvidia/audio-flamingo-3-hf", dataset_id="OpenSound/AudioCaps", learning_rate=1e-4,
+        max_steps=500, batch_size=4, gradient_accumulation_steps=4, logging_steps=10, eval_steps=100, save_steps=250,
+        gradient_checkpointing=True, caption_batch_size=8, hub_model_id="audio-flamingo-3-audiocaps-lora",
+        license=License("nvidia-oneway-noncommercial-license", "https://huggingface.co/nvidia/audio-flamingo-3-hf",
+                        "for non-commercial research only (NVIDIA OneWay Noncommercial License)"),
+        needs_gpu=True, least_disk_gb=45,  # 16.5 GB of 16-bit weights, as much again once they are merged, checkpoints
     ),
 }
 

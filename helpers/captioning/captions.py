@@ -11,7 +11,7 @@ import torch
 from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
-from helpers.chat import check_chat, check_text, encode_chats, make_chat
+from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 GREEDY = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
@@ -51,7 +51,8 @@ def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], 
     """
     if not chats:
         return []
-    checked = [check_chat(chat, f"chat {number}") for number, chat in enumerate(chats)]
+    longest = longest_clip(processor)
+    checked = [check_chat(chat, f"chat {number}", longest=longest) for number, chat in enumerate(chats)]
     inputs = encode_chats(processor, checked, ask=True)
     # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
     inputs = inputs.to(model.device, model.dtype)
@@ -95,8 +96,9 @@ def caption(
                          "batch.")
     check_text(prompt, "The prompt")
     options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
-    many = is_many(audio)
-    clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if many else [as_samples(audio)]
+    longest, many = longest_clip(processor), is_many(audio)
+    named = [(clip, f"Clip {number}") for number, clip in enumerate(audio)] if many else [(audio, "The clip")]
+    clips = [as_samples(clip, name, longest) for clip, name in named]
     order = sorted(range(len(clips)), key=lambda number: len(clips[number]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     answers: list[str | None] = [None] * len(clips)
@@ -104,8 +106,8 @@ def caption(
     model.eval()  # dropout would make every answer a different one
     try:
         for batch in progress(batches) if progress else batches:
-            texts = generate_answers(model, processor, [make_chat(clips[number], prompt) for number in batch],
-                                     **options)
+            chats = [make_chat(clips[number], prompt) for number in batch]
+            texts = generate_answers(model, processor, chats, **options)
             for number, text in zip(batch, texts, strict=True):
                 answers[number] = text
     except KeyboardInterrupt:

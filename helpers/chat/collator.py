@@ -17,6 +17,12 @@ from helpers.chat.tokens import IGNORED, encode_chats
 from helpers.profiles import DESCRIBE_PROMPT
 
 
+def longest_clip(processor: ProcessorMixin) -> float:
+    """Seconds of a clip that a processor passes on to its model: whole windows, 10 minutes of them in AF3."""
+    window = processor.feature_extractor.chunk_length
+    return float(processor.max_audio_len // window * window)
+
+
 @dataclass
 class AudioFlamingo3DataCollator:
     """Make a training batch of captioned clips or of whole chats.
@@ -79,10 +85,11 @@ class AudioFlamingo3DataCollator:
         if audio is None:
             raise CaptionError(f"{name} has no 'audio': the collator needs it beside 'caption' or 'messages'; was the "
                                "column removed? Set remove_unused_columns=False in TrainingArguments.")
+        samples = as_samples(audio, name, longest_clip(self.processor))
         if example.get("messages"):
-            return check_chat(example["messages"], f"the chat of {name}", clip=as_samples(audio, name), answered=True)
+            return check_chat(example["messages"], f"the chat of {name}", clip=samples, answered=True)
         text = example.get("caption")
         if text is None or (isinstance(text, str) and not text.strip()):
             raise CaptionError(f"{name} has no caption: write one, or filter such clips out before training.")
         check_text(text, f"The caption of {name}")
-        return check_chat(make_chat(as_samples(audio, name), self.prompt, text), f"the chat of {name}", answered=True)
+        return check_chat(make_chat(samples, self.prompt, text), f"the chat of {name}", answered=True)

@@ -54,7 +54,8 @@ def check_text(text: Any, name: str) -> str:
     return text
 
 
-def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answered: bool = False) -> list[dict]:
+def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answered: bool = False,
+               longest: float | None = None) -> list[dict]:
     """A copy of a chat in the one form that the rest of the course builds on, or one sentence that says what is wrong.
 
     Args:
@@ -64,6 +65,7 @@ def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answe
         name: what to call the chat in the middle of a sentence, such as ``"the chat of rain.wav"``.
         clip: the chat's clip, where it does not lie in the chat itself: an item ``{"type": "audio"}`` says where it
             belongs; without one it joins the first user's turn.
+        longest: seconds that the model takes at most (see `as_samples`).
         answered: whether the assistant has the last word, as in training; otherwise the user has, as for a question.
 
     Returns:
@@ -98,7 +100,7 @@ def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answe
     source = next((audio for audio in given if audio is not None), None)
     if source is None:
         raise ChatError(f"{title} has an audio item without audio: give it \"audio\" (samples) or \"path\".")
-    sound = {"type": "audio", "audio": as_samples(source, f"The clip of {name}")}
+    sound = {"type": "audio", "audio": as_samples(source, f"The clip of {name}", longest)}
     for message in chat:
         message["content"] = [sound if item is clips[0] else item for item in message["content"]]
     return chat
