@@ -11,6 +11,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
 from helpers.audio.table import CaptionError
+from helpers.audio.windows import can_trim, trim_windows
 from helpers.profiles import DESCRIBE_PROMPT
 
 IGNORED = -100
@@ -50,6 +51,8 @@ class AudioFlamingo3DataCollator:
         trim_logits: give labels for the last K positions only, where K reaches back to the first answer in the
             batch, and pass ``logits_to_keep=K``: the model then computes no logits for the prompt and the audio.
             The loss is the same; over AF3's 151,672 tokens the saving in memory is several times the answer's.
+        trim_windows: features no longer than the longest clip (see `trim_windows`). A model from `load_model` takes
+            them; to one loaded in another way, give `accept_trimmed` first.
 
     Returns (from a call with a list of ``B`` examples):
         ``input_ids``, ``attention_mask``: ``(B, L)`` int64;
@@ -64,6 +67,7 @@ class AudioFlamingo3DataCollator:
     processor: ProcessorMixin
     prompt: str = DESCRIBE_PROMPT
     trim_logits: bool = True
+    trim_windows: bool = True
     _header: list[int] = field(init=False, repr=False)
     _end: int = field(init=False, repr=False)
 
@@ -83,6 +87,8 @@ class AudioFlamingo3DataCollator:
         batch = dict(self.processor.apply_chat_template(
             chats, tokenize=True, return_dict=True, processor_kwargs={"text_kwargs": {"padding": True, "padding_side": "left"}}
         ))
+        if self.trim_windows and can_trim(self.processor):
+            trim_windows(batch)
         labels = self.label(batch["input_ids"], batch["attention_mask"])
         silent = (labels == IGNORED).all(dim=1).nonzero().flatten().tolist()
         if silent:

@@ -9,7 +9,9 @@ from transformers import AudioFlamingo3ForConditionalGeneration, GenerationConfi
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from helpers.audio.samples import AudioError, as_samples
-from helpers.captioning.captions import GREEDY, is_many
+from helpers.audio.windows import accept_trimmed, trim_windows
+from helpers.captioning.captions import is_many
+from helpers.captioning.decoding import GREEDY
 from helpers.chat import make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
@@ -81,6 +83,8 @@ class AudioTextToTextPipeline(Pipeline):
         inputs = self.processor.apply_chat_template(
             batch.chats, tokenize=True, return_dict=True, add_generation_prompt=True
         )
+        if accept_trimmed(self.model):
+            trim_windows(inputs)
         return inputs.to(dtype=self.model.dtype)  # floats alone; integers keep their type
 
     def _forward(self, inputs: dict, generate_kwargs: dict) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration
 
+from helpers.audio.windows import accept_trimmed
 from helpers.profiles import SAMPLING_RATE, TINY
 
 TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "weights"
@@ -59,9 +60,11 @@ def build_on_meta(
     torch.set_default_dtype(dtype)
     try:
         with torch.device("meta"):
-            return AudioFlamingo3ForConditionalGeneration(config).eval()
+            model = AudioFlamingo3ForConditionalGeneration(config).eval()
     finally:
         torch.set_default_dtype(default)
+    accept_trimmed(model)
+    return model
 
 
 def quantizable(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:

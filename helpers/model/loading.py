@@ -13,6 +13,7 @@ from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor, 
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
+from helpers.audio.windows import accept_trimmed
 from helpers.hub import hub_access
 from helpers.model.architecture import TINY_FOLDER, build_on_meta, quantizable, read_config
 from helpers.model.hardware import Hardware, choose_hardware, distributed_rank
@@ -77,6 +78,7 @@ def load_model(
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
         model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware, **options)
     spare_audio_tower(model)
+    accept_trimmed(model)
     if is_quantized(model):
         check_quantized(model)
         _keep_packing(model)

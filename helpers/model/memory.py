@@ -182,8 +182,12 @@ def estimate_memory(
     plain = shapes.parameters - (sum(shapes.quantizable) if quantize else 0)
     weights = plain * size + shapes.buffers + (sum(map(quantized_bytes, shapes.quantizable)) if quantize else 0)
     audio = count_audio_tokens(clip_seconds, shapes.config)
+    windows = count_windows(clip_seconds, shapes.config)
     step = _Step(
-        config=shapes.config, clips=batch_size, windows=batch_size * count_windows(clip_seconds, shapes.config),
+        config=shapes.config, clips=batch_size, windows=batch_size * windows,
+        # Trimmed to the longest clip (see helpers/audio/windows.py); a clip of several windows fills one.
+        window=shapes.config.audio_config.max_source_positions if windows > 1
+        else min(shapes.config.audio_config.max_source_positions, 2 * audio + 1),
         length=audio + prompt_tokens + (answer_tokens if training else 0), size=size,
         # 4-bit matrices are unpacked one at a time, into the dtype they are multiplied in.
         unpacked=max(shapes.quantizable) * size if quantize else 0,
@@ -213,6 +217,8 @@ class _Step:
     config: AudioFlamingo3Config
     clips: int
     windows: int
+    window: int
+    """Positions in one encoder window."""
     length: int
     """Positions of one clip's chat."""
     size: int
@@ -252,9 +258,9 @@ class _Step:
         mask as booleans and as numbers. In the projector it is its input, and its inner numbers before and after the
         activation."""
         audio = self.config.audio_config
-        positions = self.windows * audio.max_source_positions
+        positions = self.windows * self.window
         layer = positions * (2 * audio.hidden_size + 2 * audio.intermediate_size) * self.size
-        mask = self.windows * audio.max_source_positions**2 * (1 + self.size)
+        mask = self.windows * self.window**2 * (1 + self.size)
         projector = positions // 2 * (audio.hidden_size + 2 * self.h) * self.size
         return max(layer + mask, projector)
 
