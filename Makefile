@@ -1,16 +1,21 @@
-# make lab   opens the course; make test   passes its tests; make bench   measures it against the guide.
-# Each makes the virtual environment first.
+# make lab   opens the course; make test   passes its fast tests and runs its notebooks; make test-slow   the slow tests;
+# make bench   measures the course against the guide. Each makes the virtual environment first.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab test bench notebooks clean
+.PHONY: lab test test-slow bench notebooks clean
 
 lab: $(VENV)/.installed
 	$(BIN)/jupyter lab notebooks/01_load_audio_captions.ipynb
 
+# The fast tests (under three minutes on two cores), and every notebook against its stored outputs.
 test: $(VENV)/.tests-installed
 	$(BIN)/python -m pytest --nbval
+
+# The others: whole trainings, the full profile against a stand-in for the Hub, and what waits for time-outs.
+test-slow: $(VENV)/.tests-installed
+	$(BIN)/python -m pytest tests -m slow
 
 # About 25 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: $(VENV)/.installed

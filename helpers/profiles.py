@@ -89,7 +89,8 @@ class Profile:
     needs_gpu: bool = False
     """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 0.0
-    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for that."""
+    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for
+    that."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 

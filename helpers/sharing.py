@@ -87,13 +87,17 @@ def _text(profile: Profile, evaluations: Sequence[dict], processes: int) -> str:
     base = _link(profile.model_id) if shared_base else TINY_TITLE.lower()
     use = _USE_OF_HUB.format(base=profile.model_id) if shared_base else _USE_OF_TINY
     own_sounds, shared_data = profile.dataset_id == TINY, is_hub_id(profile.dataset_id)
-    data = "Procedural sounds with captions in AudioCaps' style" if own_sounds else "Recordings that are not published here"
+    data = (
+        "Procedural sounds with captions in AudioCaps' style"
+        if own_sounds
+        else "Recordings that are not published here"
+    )
     if shared_data:
         data = _link(profile.dataset_id, "datasets/")
     extent = "all clips to train on, and those of its validation split, if it has one, to evaluate on"
     if own_sounds or shared_data:
-        extent = (f"the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to evaluate on, as "
-                  "far as there are so many")
+        extent = (f"the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to evaluate "
+                  "on, as far as there are so many")
     licence = ("No weights of anybody else are in it: the base model is the course's own"
                + (", and so are the sounds." if own_sounds else ". The data has terms of its own."))
     if profile.license:

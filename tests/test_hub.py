@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from hub_client import Client, environment
 from hub_fixtures import DATA, MODEL
-from hub_server import TOKEN, USER
+from hub_repository import TOKEN, USER
 from huggingface_hub import ModelCard
 from nbclient import NotebookClient
 

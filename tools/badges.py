@@ -67,8 +67,8 @@ def rewrite_notebook(text: str, repository: str, ref: str) -> str:
     first, code = book["cells"][0], next(cell for cell in book["cells"] if cell["cell_type"] == "code")
     title, setup = "".join(first["source"]), "".join(code["source"])
     if not _BADGE_PATTERN.search(title) or not _SETUP_PATTERN.match(setup):
-        raise ValueError(f"The notebook {title.splitlines()[0]!r} has no badge in its first cell, or its first code cell is "
-                         "not the set-up cell: copy both from another notebook.")
+        raise ValueError(f"The notebook {title.splitlines()[0]!r} has no badge in its first cell, or its first code "
+                         "cell is not the set-up cell: copy both from another notebook.")
     first["source"] = _with_badges(title, repository, ref).splitlines(keepends=True)
     code["source"] = setup_cell(repository, ref).splitlines(keepends=True)
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"

@@ -86,7 +86,11 @@ def caption(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, but it takes at least one clip to make a batch.")
     options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
-    clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if is_many(audio) else [as_samples(audio)]
+    clips = (
+        [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)]
+        if is_many(audio)
+        else [as_samples(audio)]
+    )
     order = sorted(range(len(clips)), key=lambda number: len(clips[number]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     answers: list[str | None] = [None] * len(clips)
@@ -94,8 +98,10 @@ def caption(
     model.eval()  # dropout would make every answer a different one
     try:
         for batch in progress(batches) if progress else batches:
-            texts = generate_answers(model, processor, [make_chat(clips[number], prompt) for number in batch], **options)
-            for number, text in zip(batch, texts):
+            texts = generate_answers(
+                model, processor, [make_chat(clips[number], prompt) for number in batch], **options
+            )
+            for number, text in zip(batch, texts, strict=True):
                 answers[number] = text
     except KeyboardInterrupt:
         raise CaptioningInterrupted(answers) from None

@@ -92,7 +92,7 @@ def event_counts(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
     """
     one_each(texts, truths)
     counts = np.zeros((len(texts), 6), dtype=int)
-    for row, text, truth in zip(counts, texts, truths):
+    for row, text, truth in zip(counts, texts, truths, strict=True):
         named, labels = mentioned_events(text, vocabulary), true_events(truth, vocabulary)
         row[HITS] = len(set(named) & set(labels))
         row[CLAIMED], row[PRESENT] = len(named), len(labels)
@@ -142,8 +142,11 @@ def event_scores(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
                        order_accuracy(counts), total[IN_STYLE] / len(texts))
 
 
-def event_confusions(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mapping[str, str]) -> list[tuple[str, str, int]]:
-    """What was heard as what: (sound that is there but not named, sound named in its stead, how often), commonest first.
+def event_confusions(
+    texts: Sequence[str], truths: Sequence[dict], vocabulary: Mapping[str, str]
+) -> list[tuple[str, str, int]]:
+    """What was heard as what: (sound that is there but not named, sound named in its stead, how often), commonest
+    first.
 
     ``"(nothing)"`` stands for a sound that was missed without a wrong one, or named without a missed one. A clip with
     two missed and two wrong sounds counts all four pairs: which was taken for which, nobody knows.
@@ -153,13 +156,15 @@ def event_confusions(texts: Sequence[str], truths: Sequence[dict], vocabulary: M
     """
     one_each(texts, truths)
     pairs: Counter = Counter()
-    for text, truth in zip(texts, truths):
+    for text, truth in zip(texts, truths, strict=True):
         named, labels = mentioned_events(text, vocabulary), true_events(truth, vocabulary)
         missed = [label for label in labels if label not in named]
         wrong = [label for label in named if label not in labels]
         if missed or wrong:
             pairs.update((there, heard) for there in missed or ["(nothing)"] for heard in wrong or ["(nothing)"])
-    return [(there, heard, count) for (there, heard), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))]
+    return [
+        (there, heard, count) for (there, heard), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    ]
 
 
 _IN_A_ROW = re.compile(r"\b(?:followed by|then|before|after|afterwards|later)\b")
@@ -167,7 +172,8 @@ _AT_ONCE = re.compile(r"\b(?:while|as|at the same time|together|during|over|with
 
 
 def claimed_relation(text: str) -> str:
-    """What a text says about time: ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...) or ``"single"``.
+    """What a text says about time: ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...) or
+    ``"single"``.
 
     Read off the linking words, sequence first; "A dog barks and then rain falls" is a sequence.
     """

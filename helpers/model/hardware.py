@@ -57,13 +57,14 @@ def choose_hardware(
 ) -> Hardware:
     """The best way to load a model on this machine, judged by what its devices can do and by their free memory.
 
-    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK`` is
-      set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left on
-      one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
+    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK``
+      is set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left
+      on one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
     - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float16 on older ones such as a T4, float32
-      elsewhere: most CPUs have no bfloat16 units and emulate them many times slower, and Apple's GPU is safest in float32, unless
-      the model fits it only in bfloat16.
-    - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less `HEADROOM`.
+      elsewhere: most CPUs have no bfloat16 units and emulate them many times slower, and Apple's GPU is safest in
+      float32, unless the model fits it only in bfloat16.
+    - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less
+      `HEADROOM`.
     - Attention: FlashAttention 2 where it is installed and the GPU and dtype can use it, else PyTorch's SDPA.
 
     Args:
@@ -120,8 +121,8 @@ def _choose_device(asked: str | None) -> tuple[str, list[int]]:
     if number is None and count > 1:
         return f"cuda:{','.join(map(str, range(count)))}", list(range(count))
     if (number or 0) >= count:
-        raise NoSuchDevice(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} processes, "
-                         "or choose another device.")
+        raise NoSuchDevice(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} "
+                         "processes, or choose another device.")
     return asked if number is None or ":" in asked else f"cuda:{number}", [number or 0]
 
 
@@ -160,22 +161,24 @@ def _choose_quantization(model: Profile | str, dtype: torch.dtype, gpus: list[in
     if plain <= usable:
         return False, ""
     if not importlib.util.find_spec("bitsandbytes"):
-        raise NotEnoughMemory(f"Training in {dtype_name(dtype)} takes {plain / GB:.1f} GB and {free / GB:.1f} GB of the GPU's "
-                              "memory are free: run `pip install bitsandbytes` and restart the kernel, then the model is "
-                              "loaded in 4 bits.")
+        raise NotEnoughMemory(f"Training in {dtype_name(dtype)} takes {plain / GB:.1f} GB and {free / GB:.1f} GB of "
+                              "the GPU's memory are free: run `pip install bitsandbytes` and restart the kernel, then "
+                              "the model is loaded in 4 bits.")
     quantized, captioning = needs(quantize=True).total, needs(quantize=True, training=False).total
-    why = (f"the language model in 4-bit NF4, as training takes {plain / GB:.1f} GB without and {quantized / GB:.1f} GB "
-           "with it")
+    why = (f"the language model in 4-bit NF4, as training takes {plain / GB:.1f} GB without and {quantized / GB:.1f} "
+           "GB with it")
     if quantized <= usable:
         return True, f"{why}, and {free / GB:.1f} GB are free"
     if captioning <= usable:
         return True, f"{why}, but {free / GB:.1f} GB are free: enough to caption, not to train"
-    raise NotEnoughMemory(f"Even in 4 bits the model takes {captioning / GB:.1f} GB to caption and {quantized / GB:.1f} GB to "
-                          f"train, and {free / GB:.1f} GB of the GPU's memory are free: close other programs and kernels, "
-                          "choose a larger GPU, or use the tiny profile (leave COURSE_PROFILE unset).")
+    raise NotEnoughMemory(
+        f"Even in 4 bits the model takes {captioning / GB:.1f} GB to caption and {quantized / GB:.1f} GB to "
+        f"train, and {free / GB:.1f} GB of the GPU's memory are free: close other programs and "
+        "kernels, choose a larger GPU, or use the tiny profile (leave COURSE_PROFILE unset)."
+    )
 
 
-def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> dict:
+def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> dict:
     """The ``TrainingArguments`` that follow from where the model was loaded, and are never written by hand.
 
     ``bf16=True`` on a CPU is refused by ``TrainingArguments``. float16 needs the gradient scaling that ``fp16=True``
@@ -193,8 +196,9 @@ def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> di
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
 
     Returns:
-        Keyword arguments: precision flags, pinned memory, whether to stay on the CPU, and checkpointing under the name that the installed
-        transformers knows it by (``gradient_checkpointing`` until 5.22, ``activation_checkpointing`` since).
+        Keyword arguments: precision flags, pinned memory, whether to stay on the CPU, and checkpointing under the name
+        that the installed transformers knows it by (``gradient_checkpointing`` until 5.22, ``activation_checkpointing``
+        since).
     """
     on_gpu = model.device.type == "cuda"
     name = "activation_checkpointing"

@@ -90,7 +90,8 @@ def step_shares(rows: list[dict]) -> dict[str, tuple[float, float]]:
 
 
 def model_bytes(model: torch.nn.Module) -> int:
-    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their codes."""
+    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their
+    codes."""
     tensors = [*model.parameters(), *model.buffers()]
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
@@ -102,12 +103,15 @@ def model_bytes(model: torch.nn.Module) -> int:
 def peak_memory(function: Callable[[], object]) -> int:
     """Most bytes that PyTorch's CPU allocator held at once while ``function`` ran, above what it held before.
 
-    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors inside
-    an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does not count.
-    (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
+    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors
+    inside an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does
+    not count. (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
     """
     gc.collect()
-    with _quiet_profiler(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with (
+        _quiet_profiler(),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler,
+    ):
         function()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     held = highest = 0

@@ -50,7 +50,9 @@ class Diagnosis:
 
     def __str__(self) -> str:
         width = max(len(finding.what) for finding in self.findings)
-        lines = [f"{'! ' if finding.fix else 'ok'} {finding.what:<{width}}  {finding.found}" for finding in self.findings]
+        lines = [
+            f"{'! ' if finding.fix else 'ok'} {finding.what:<{width}}  {finding.found}" for finding in self.findings
+        ]
         lines += [f"\n{finding.what}: {finding.fix}" for finding in self.problems]
         return "\n".join(lines)
 
@@ -67,7 +69,9 @@ def check_python(version: Sequence[int] = sys.version_info) -> Finding:
 
 def check_libraries(version_of=installed_version) -> Finding:
     """Whether the installed packages are within the ranges of ``requirements.txt``."""
-    shown = ", ".join(f"{name} {version_of(name)}" for name in ("torch", "transformers", "datasets", "peft", "accelerate"))
+    shown = ", ".join(
+        f"{name} {version_of(name)}" for name in ("torch", "transformers", "datasets", "peft", "accelerate")
+    )
     unmet = unmet_requirements(version_of)
     if not unmet:
         return Finding("libraries", shown)
@@ -89,8 +93,12 @@ def check_labels(processor=None) -> Finding:
     ids, labels = torch.as_tensor(batch["input_ids"]), torch.as_tensor(batch["labels"])
     if bool((labels == ids)[labels != -100].all()) and bool((labels != -100).any()):
         return Finding("labels", "token ids, as they should be")
-    return Finding("labels", "not token ids", "This release of transformers trains on the wrong labels without a word: run "
-                                              '`pip install "transformers>=5.14,<6"` and restart the kernel.')
+    return Finding(
+        "labels",
+        "not token ids",
+        "This release of transformers trains on the wrong labels without a word: run "
+        '`pip install "transformers>=5.14,<6"` and restart the kernel.',
+    )
 
 
 def check_device(profile: Profile) -> Finding:
@@ -103,8 +111,12 @@ def check_device(profile: Profile) -> Finding:
     found = f"{hardware.device} ({name}), {dtype_name(hardware.dtype)}: {hardware.reason}"
     if hardware.device.startswith("cuda") or not profile.needs_gpu:
         return Finding("device", found)
-    return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that has one "
-                                    "(and a PyTorch built for it), or use the tiny profile (leave COURSE_PROFILE unset).")
+    return Finding(
+        "device",
+        found,
+        f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that "
+        "has one (and a PyTorch built for it), or use the tiny profile (leave COURSE_PROFILE unset).",
+    )
 
 
 def check_memory(profile: Profile) -> Finding:
@@ -117,7 +129,9 @@ def check_memory(profile: Profile) -> Finding:
         dtype, quantize = torch.float16, True
     needed = estimate_memory(profile, dtype=dtype, quantize=quantize, device=device).total
     if device == "cuda":
-        free, total = (sum(sizes) for sizes in zip(*map(torch.cuda.mem_get_info, range(torch.cuda.device_count()))))
+        free, total = (
+            sum(sizes) for sizes in zip(*map(torch.cuda.mem_get_info, range(torch.cuda.device_count())), strict=True)
+        )
         needed, where = needed / (1 - HEADROOM), "of the GPU"
     else:  # Apple's GPU shares the machine's memory
         memory = psutil.virtual_memory()
@@ -128,8 +142,8 @@ def check_memory(profile: Profile) -> Finding:
     if free >= needed:
         return Finding("memory", found)
     otherwise = ", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.model_id != TINY else "."
-    return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: close "
-                                    f"other programs and kernels{otherwise}")
+    return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: "
+                                    f"close other programs and kernels{otherwise}")
 
 
 def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:
@@ -139,12 +153,14 @@ def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Findi
     from helpers.tiny.dataset import cache_folder
 
     folders = folders or [Path(HF_HOME) if profile.model_id != TINY else cache_folder(), RUNS]
-    free = min(shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free for folder in folders)
+    free = min(
+        shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free for folder in folders
+    )
     found, needed = f"{free / GB:.0f} GB are free", profile.least_disk_gb * GB
     if free >= needed:
         return Finding("disk", found)
-    return Finding("disk", found, f"The {profile.name} profile needs about {needed / GB:.1f} GB: make room, or move HF_HOME, "
-                                  "COURSE_CACHE and COURSE_RUNS to a larger disk.")
+    return Finding("disk", found, f"The {profile.name} profile needs about {needed / GB:.1f} GB: make room, or move "
+                                  "HF_HOME, COURSE_CACHE and COURSE_RUNS to a larger disk.")
 
 
 def check_hub(profile: Profile) -> list[Finding]:
@@ -165,8 +181,8 @@ def check_hub(profile: Profile) -> list[Finding]:
             if problem.reason == "unreachable":
                 break  # the other would only take its time to say the same
         except Exception as problem:  # whatever else the network can do wrong, a diagnosis must not fail of it
-            said = HubError(f"The Hub cannot be asked ({type(problem).__name__}): check the network, the proxy and HF_ENDPOINT, or "
-                            "use the tiny profile (leave COURSE_PROFILE unset).", "unreachable")
+            said = HubError(f"The Hub cannot be asked ({type(problem).__name__}): check the network, the proxy and "
+                            "HF_ENDPOINT, or use the tiny profile (leave COURSE_PROFILE unset).", "unreachable")
             problems.setdefault(said.reason, said)
             break
     terms = f"the weights are {profile.license.terms}" if profile.license else "no terms that the course knows of"

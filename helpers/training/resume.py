@@ -65,8 +65,8 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
                 missing = [part for part in _NEEDED if not any(name.startswith(part) for name in names)]
                 if missing:
                     raise CheckpointError(
-                        f"{checkpoint.name} in {Path(folder).name!r} holds no {missing[0]} state, so a run cannot go on "
-                        "from it exactly: train with save_only_model=False, or begin anew in another folder."
+                        f"{checkpoint.name} in {Path(folder).name!r} holds no {missing[0]} state, so a run cannot go "
+                        "on from it exactly: train with save_only_model=False, or begin anew in another folder."
                     )
             return checkpoint
     return None

@@ -90,7 +90,8 @@ def test_what_is_not_quantized_keeps_its_dtype_and_the_adapters_are_in_float32()
 def test_every_adapter_gets_a_gradient_and_checkpointing_changes_none(batch, quantize, checkpointing):
     model = _adapted(quantize=quantize)
     expected = _gradients(model, batch)
-    assert len(expected) == 56 and all(gradient.abs().sum() > 0 for gradient in expected.values())  # A and B of 28 matrices
+    # A and B of 28 matrices
+    assert len(expected) == 56 and all(gradient.abs().sum() > 0 for gradient in expected.values())
     if checkpointing:
         _checkpoint(model, checkpointing == "reentrant")
         for name, gradient in _gradients(model, batch).items():
