@@ -22,7 +22,7 @@ _HOMES = {
     "audio.order": ["ClipStream"],
     "audio.vocabulary": ["load_vocabulary"],
     "audio.windows": ["accept_trimmed", "trim_windows"],
-    "chat": ["AudioFlamingo3DataCollator", "make_chat"],
+    "chat": ["AudioFlamingo3DataCollator", "ChatError", "check_chat", "make_chat"],
     "model.architecture": ["build_on_meta"],
     "model.memory": ["estimate_memory", "memory_table"],
     "model.hardware": ["NotEnoughMemory", "choose_hardware", "precision_arguments"],

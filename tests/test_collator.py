@@ -131,8 +131,9 @@ def test_a_clip_can_be_placed_by_hand_and_the_example_is_left_alone(processor):
     ({"audio": noise(1), "caption": "  "}, CaptionError, "has no caption"),
     ({"caption": "A dog barks"}, CaptionError, "Example 0 .* has no 'audio'.*remove_unused_columns=False"),
     ({"audio": {"array": np.zeros(0, np.float32), "path": "void.wav"}, "caption": "x"}, AudioError, "void.wav is empty"),
-    ({"audio": noise(1), "messages": [{"role": "user", "content": "?"}]}, CaptionError, "without an assistant turn"),
-    ({"audio": noise(1), "messages": [{"role": "user", "content": [{"type": "audio"}, {"type": "audio"}]}]}, CaptionError, "twice"),
+    ({"audio": noise(1), "messages": [{"role": "user", "content": "?"}]}, CaptionError, "The chat of 1.wav ends in the user's turn: the assistant has to"),
+    ({"audio": noise(1), "messages": [{"role": "user", "content": [{"type": "audio"}, {"type": "audio"}]},
+                                         {"role": "assistant", "content": "Rain"}]}, CaptionError, "holds 2 clips"),
 ])
 def test_bad_examples_are_named(processor, example, error, message):
     with pytest.raises(error, match=message):

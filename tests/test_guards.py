@@ -11,7 +11,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import TrainerCallback
 
-from helpers import AudioFlamingo3DataCollator, CaptionError, TrainingError, TrainingGuard, get_profile
+from helpers import AudioFlamingo3DataCollator, TrainingError, TrainingGuard, get_profile
 from helpers.chat import IGNORED
 from helpers.training.recipe import make_trainer
 
@@ -103,18 +103,11 @@ def test_a_guard_can_be_used_twice_and_after_an_interrupt(trainer):
 
 
 # -------------------------------------------------------------------------------------------------------- collator
-def test_an_answer_that_no_label_reaches_is_named(processor, test_clips, monkeypatch):
-    collator = AudioFlamingo3DataCollator(processor)
-    whole = AudioFlamingo3DataCollator.label
-
-    def without_the_second(self, input_ids, attention_mask):
-        labels = whole(self, input_ids, attention_mask)
-        labels[1] = IGNORED
-        return labels
-
-    monkeypatch.setattr(AudioFlamingo3DataCollator, "label", without_the_second)
-    with pytest.raises(CaptionError, match="Example 1 of the batch has no label.*maximum length"):
-        collator(test_clips[:3])
+def test_a_chat_template_that_loses_a_text_is_refused(processor, test_clips):
+    other = copy.deepcopy(processor)
+    other.chat_template = other.chat_template.replace("{{- item.text -}}", "")
+    with pytest.raises(RuntimeError, match="does not show each text of a chat once"):
+        AudioFlamingo3DataCollator(other)(test_clips[:3])
 
 
 def test_a_clip_beyond_the_longest_keeps_its_whole_answer(processor):

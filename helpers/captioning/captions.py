@@ -13,7 +13,7 @@ from transformers.processing_utils import ProcessorMixin
 from helpers.audio.samples import as_samples
 from helpers.audio.windows import accept_trimmed, trim_windows
 from helpers.captioning.decoding import GREEDY
-from helpers.chat import make_chat
+from helpers.chat import check_chat, check_text, encode_chats, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 
@@ -38,13 +38,20 @@ def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], 
     Args:
         model: an AF3, with or without an adapter, on any device.
         processor: its processor.
-        chats: chats that end in a user's turn, clips as 16 kHz mono float32 arrays.
+        chats: chats that end in a user's turn, with one clip each (see `check_chat`). What they say is plain text to the
+            model, the names of control tokens too.
         **generate_kwargs: passed to ``model.generate``.
 
     Returns:
         One text a chat: the new tokens only, special tokens removed.
+
+    Raises:
+        ChatError, AudioError: a chat or its clip cannot be used; the message says which, why and what to do.
     """
-    inputs = processor.apply_chat_template(chats, tokenize=True, add_generation_prompt=True, return_dict=True)
+    if not chats:
+        return []
+    checked = [check_chat(chat, f"chat {number}") for number, chat in enumerate(chats)]
+    inputs = encode_chats(processor, checked, ask=True)
     if accept_trimmed(model):
         trim_windows(inputs)
     # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
@@ -80,11 +87,13 @@ def caption(
 
     Raises:
         AudioError: a clip cannot be used (see `as_samples`). All clips are checked before the first is captioned.
+        ChatError: the prompt is no text.
         ValueError: ``batch_size`` is less than 1.
         CaptioningInterrupted: stopped by hand while a list was under way; its ``answers`` keep what was finished.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, but it takes at least one clip to make a batch.")
+    check_text(prompt, "The prompt")
     options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
     clips = (
         [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)]

@@ -8,11 +8,11 @@ from typing import Any
 from transformers import AudioFlamingo3ForConditionalGeneration, GenerationConfig, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from helpers.audio.samples import AudioError, as_samples
+from helpers.audio.samples import as_samples
 from helpers.audio.windows import accept_trimmed, trim_windows
 from helpers.captioning.captions import is_many
 from helpers.captioning.decoding import GREEDY
-from helpers.chat import make_chat
+from helpers.chat import check_chat, check_text, encode_chats, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 TASK = "audio-text-to-text"
@@ -69,20 +69,19 @@ class AudioTextToTextPipeline(Pipeline):
 
     @staticmethod
     def _chats(audio: Any, text: str) -> list[list[dict]]:
+        check_text(text, "The question in text=")
         if not is_many(audio):
             return [make_chat(as_samples(audio), text)]
         if audio and _is_message(audio[0]):
-            return [_decoded(audio)]
+            return [check_chat(audio)]
         return [
-            _decoded(item) if is_many(item) and item and _is_message(item[0])
+            check_chat(item, f"chat {number}") if is_many(item) and item and _is_message(item[0])
             else make_chat(as_samples(item, f"Clip {number}"), text)
             for number, item in enumerate(audio)
         ]
 
     def preprocess(self, batch: _Batch) -> dict:
-        inputs = self.processor.apply_chat_template(
-            batch.chats, tokenize=True, return_dict=True, add_generation_prompt=True
-        )
+        inputs = encode_chats(self.processor, batch.chats, ask=True)
         if accept_trimmed(self.model):
             trim_windows(inputs)
         return inputs.to(dtype=self.model.dtype)  # floats alone; integers keep their type
@@ -96,25 +95,6 @@ class AudioTextToTextPipeline(Pipeline):
     def postprocess(self, outputs: dict) -> list[dict[str, str]]:
         texts = self.processor.batch_decode(outputs["new_tokens"], skip_special_tokens=True)
         return [{"generated_text": text} for text in texts]
-
-
-def _decoded(chat: list[dict]) -> list[dict]:
-    """A copy of a chat whose clip is checked samples; exactly one clip, as AF3's processor demands."""
-    copy, clips = [], 0
-    for message in chat:
-        content = message["content"]
-        items = [{"type": "text", "text": content}] if isinstance(content, str) else []
-        for item in content if not isinstance(content, str) else []:
-            if item["type"] == "audio":
-                clips += 1
-                source = next((item[key] for key in ("audio", "path", "url") if key in item), None)
-                item = {"type": "audio", "audio": as_samples(source, "The clip in the chat")}
-            items.append(item)
-        copy.append({"role": message["role"], "content": items})
-    if clips != 1:
-        raise AudioError(f"The chat holds {clips} clips, but AF3 takes exactly one a chat: put one item "
-                         '{"type": "audio", "audio": samples or path} into a user turn.')
-    return copy
 
 
 def register_pipeline() -> None:

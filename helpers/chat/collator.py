@@ -1,0 +1,87 @@
+"""From examples to a training batch: token ids, log-mel features, and labels on the assistant's words alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.processing_utils import ProcessorMixin
+
+from helpers.audio.samples import as_samples
+from helpers.audio.table import CaptionError
+from helpers.audio.windows import can_trim, trim_windows
+from helpers.chat.messages import check_chat, check_text, make_chat
+from helpers.chat.tokens import IGNORED, encode_chats
+from helpers.profiles import DESCRIBE_PROMPT
+
+
+@dataclass
+class AudioFlamingo3DataCollator:
+    """Make a training batch of captioned clips or of whole chats.
+
+    Each example has ``audio`` (as `load_captions` gives it, or whatever `as_samples` takes) and either ``caption``
+    or ``messages``. A caption becomes the chat "user: prompt + clip, assistant: caption". ``messages`` is a chat of
+    any number of turns (``[{"role": ..., "content": text or list of items}, ...]``); the clip joins its first user
+    turn unless an item ``{"type": "audio"}`` already says where it belongs. Whatever a caption or message says is plain
+    text to the model, the names of control tokens too (see `encode_chat`); white space around an answer is left out.
+
+    Only the assistant's words and the token that ends them carry labels. Prompt, system prompt, role tags, audio
+    placeholders and padding are `IGNORED`: a model trained on them spends its steps on text that is the same every
+    time.
+
+    Args:
+        processor: an AF3 processor. It pads on the left, so all answers end at the right edge of the batch.
+        prompt: the user's question for examples with a caption.
+        trim_logits: give labels for the last K positions only, where K reaches back to the first answer in the
+            batch, and pass ``logits_to_keep=K``: the model then computes no logits for the prompt and the audio.
+            The loss is the same; over AF3's 151,672 tokens the saving in memory is several times the answer's.
+        trim_windows: features no longer than the longest clip needs (see `helpers.audio.windows`). A model from
+            `load_model` takes them; to one that was loaded in another way, give `accept_trimmed` first.
+
+    Returns (from a call with a list of ``B`` examples):
+        ``input_ids``, ``attention_mask``: ``(B, L)`` int64;
+        ``input_features``: ``(W, mel bins, frames)`` float32, one row a window, at least one window a clip;
+        ``input_features_mask``: ``(W, frames)``;
+        ``labels``: ``(B, K)`` int64 (``(B, L)`` without trimming), and ``logits_to_keep``: K.
+
+    Raises:
+        AudioError, CaptionError: an example cannot be used; the message names it.
+    """
+
+    processor: ProcessorMixin
+    prompt: str = DESCRIBE_PROMPT
+    trim_logits: bool = True
+    trim_windows: bool = True
+
+    def __post_init__(self) -> None:
+        check_text(self.prompt, "The collator's prompt")
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = dict(encode_chats(self.processor, [self.chat(example, number) for number, example in enumerate(examples)]))
+        if self.trim_windows and can_trim(self.processor):
+            trim_windows(batch)
+        if self.trim_logits:
+            # One more position than the first answer begins at: its logits predict the answer's first token.
+            labels = batch.pop("labels")
+            first = int((labels != IGNORED).any(dim=0).nonzero()[0])
+            keep = labels.shape[1] - first + 1
+            batch["logits_to_keep"], batch["labels"] = keep, labels[:, -keep:]
+        return batch
+
+    def chat(self, example: dict[str, Any], number: int = 0) -> list[dict]:
+        """The chat of one example, checked, with its clip as samples."""
+        audio = example.get("audio")
+        path = audio.get("path") if isinstance(audio, dict) else None
+        name = Path(path).name if path else f"Example {number} of the batch"
+        if audio is None:
+            raise CaptionError(f"{name} has no 'audio': the collator needs it beside 'caption' or 'messages'; was the "
+                               "column removed? Set remove_unused_columns=False in TrainingArguments.")
+        if example.get("messages"):
+            return check_chat(example["messages"], f"the chat of {name}", clip=as_samples(audio, name), answered=True)
+        text = example.get("caption")
+        if not isinstance(text, str) or not text.strip():
+            raise CaptionError(f"{name} has no caption: write one, or filter such clips out before training.")
+        check_text(text, f"The caption of {name}")
+        return check_chat(make_chat(as_samples(audio, name), self.prompt, text), f"the chat of {name}", answered=True)
