@@ -14,6 +14,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOMES = {
     "profiles": ["DESCRIBE_PROMPT", "SAMPLING_RATE", "get_profile"],
+    "families": ["FAMILIES", "UnknownModel"],
     "hub": ["HubError", "hub_access"],
     "audio.samples": ["AudioError", "as_samples", "load_audio", "validate_audio"],
     "audio.table": ["CaptionError"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AudioFlamingo3ForConditionalGeneration, GenerationConfig, Pipeline
+from transformers import GenerationConfig, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from helpers.audio.samples import as_samples
@@ -101,6 +101,5 @@ def register_pipeline() -> None:
     """Teach ``transformers.pipeline`` the task "audio-text-to-text"; calling it again changes nothing."""
     if TASK in PIPELINE_REGISTRY.get_supported_tasks():
         return
-    PIPELINE_REGISTRY.register_pipeline(
-        TASK, pipeline_class=AudioTextToTextPipeline, pt_model=AudioFlamingo3ForConditionalGeneration, type="multimodal"
-    )
+    # No class of models: named here, it would be tried first on every folder, before the one in its config.json.
+    PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=AudioTextToTextPipeline, type="multimodal")

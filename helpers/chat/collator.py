@@ -14,6 +14,7 @@ from helpers.audio.table import CaptionError
 from helpers.audio.windows import can_trim, trim_windows
 from helpers.chat.messages import check_chat, check_text, make_chat
 from helpers.chat.tokens import IGNORED, encode_chats
+from helpers.families import family_of
 from helpers.profiles import DESCRIBE_PROMPT
 
 
@@ -36,7 +37,8 @@ class AudioFlamingo3DataCollator:
         prompt: the user's question for examples with a caption.
         trim_logits: give labels for the last K positions only, where K reaches back to the first answer in the
             batch, and pass ``logits_to_keep=K``: the model then computes no logits for the prompt and the audio.
-            The loss is the same; over AF3's 151,672 tokens the saving in memory is several times the answer's.
+            The loss is the same; over AF3's 151,672 tokens the saving in memory is several times the answer's. Left
+            out where ``forward`` of the processor's model takes no ``logits_to_keep``.
         trim_windows: features no longer than the longest clip needs (see `helpers.audio.windows`). A model from
             `load_model` takes them; to one that was loaded in another way, give `accept_trimmed` first.
 
@@ -62,7 +64,7 @@ class AudioFlamingo3DataCollator:
         batch = dict(encode_chats(self.processor, [self.chat(example, number) for number, example in enumerate(examples)]))
         if self.trim_windows and can_trim(self.processor):
             trim_windows(batch)
-        if self.trim_logits:
+        if self.trim_logits and family_of(self.processor).keeps_logits:
             # One more position than the first answer begins at: its logits predict the answer's first token.
             labels = batch.pop("labels")
             first = int((labels != IGNORED).any(dim=0).nonzero()[0])

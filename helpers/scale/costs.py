@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from helpers.audio.windows import MARGIN
-from helpers.model.architecture import HOP, count_audio_tokens
+from helpers.model.architecture import HOP, check_estimated, count_audio_tokens
 from helpers.profiles import SAMPLING_RATE
 
 PEAK_FLOPS = {"T4": 65e12, "L4": 121e12, "A100": 312e12, "H100": 989e12}
@@ -56,12 +56,14 @@ def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_toke
 
     Raises:
         ValueError: the clip is longer than one window, or has no length.
+        UnknownModel: it is not of AF3's family.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    check_estimated(base.config)
     audio, text = base.config.audio_config, base.config.text_config
     window = 2 * audio.max_source_positions  # the second convolution has stride 2
     if not 0 < seconds * SAMPLING_RATE <= window * HOP:
