@@ -11,7 +11,16 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoProcessor, VoxtralConfig, pipeline
 
 from helpers import (
-    AudioError, UnknownModel, caption, count_clip_flops, estimate_memory, get_profile, load_model, lora_report, make_chat,
+    AudioError,
+    UnknownModel,
+    caption,
+    check_chat,
+    count_clip_flops,
+    estimate_memory,
+    get_profile,
+    load_model,
+    lora_report,
+    make_chat,
     register_pipeline,
 )
 from helpers.audio.windows import accept_trimmed, can_trim
@@ -60,8 +69,8 @@ def test_labels_are_the_answer_and_its_end_and_nothing_else(ready):
         answer = tokenizer.encode(clip["caption"], add_special_tokens=False)
         assert labels[labels != IGNORED].tolist() == [*answer, tokenizer.eos_token_id]
         start = int((labels != IGNORED).nonzero()[0])
-        chat = [make_chat(clip["audio"]["array"])]
-        asked = encode_chats(processor, chat, ask=True)["input_ids"][0].tolist()
+        chat = check_chat(make_chat(clip["audio"]["array"]))
+        asked = encode_chats(processor, [chat], ask=True)["input_ids"][0].tolist()
         assert ids[mask == 1][: len(asked)].tolist() == asked, "trained from exactly what will be asked"
         assert int(mask.argmax()) + len(asked) == start and mask[-1] == 1, "padded on the left"
 

@@ -109,7 +109,7 @@ def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: 
         )
     model, info = kind.from_pretrained(
         source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention,
-        output_loading_info=True, **options
+        output_loading_info=True, ignore_mismatched_sizes=True, **options  # both are looked at below
     )
     missing = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
     if missing:  # transformers fills them with random numbers, and prints a line
