@@ -1,7 +1,7 @@
 """The audio-language models that the recipe of this course can teach, and what differs between them.
 
-They are built alike: an encoder in the manner of Whisper's, a projector, and a language model that finds what was heard in
-place of the placeholders in a chat. One recipe serves all of them. Left out: Voxtral (its chat template refuses an
+They are built alike: an encoder in the manner of Whisper's, a projector, and a language model that finds what was heard
+in place of the placeholders in a chat. One recipe serves all of them. Left out: Voxtral (its chat template refuses an
 assistant's turn and takes audio as base64), Granite Speech (needs torchaudio), and models that speak as well as hear.
 """
 
@@ -42,7 +42,7 @@ class Family:
 
     @property
     def keeps_logits(self) -> bool:
-        """Whether ``forward`` can be told to compute the last logits alone. One that cannot may swallow the argument."""
+        """Whether ``forward`` can be told to compute the last logits alone; one that cannot may swallow the argument."""
         return "logits_to_keep" in inspect.signature(self.model_class.forward).parameters
 
 
@@ -61,7 +61,7 @@ def family_of(described: PreTrainedConfig | ProcessorMixin) -> Family:
     """The family that a configuration or a processor belongs to.
 
     Args:
-        described: a configuration, whose ``architectures`` count (its ``model_type`` where there are none), or a processor.
+        described: a processor, or a configuration, whose ``architectures`` count (or ``model_type`` without any).
 
     Raises:
         UnknownModel: none.
@@ -74,5 +74,6 @@ def family_of(described: PreTrainedConfig | ProcessorMixin) -> Family:
         found = next((family for family in FAMILIES if family.model in names or family.model_type in names), None)
     if found is None:
         known = "; ".join(f"{family.title} ({family.model})" for family in FAMILIES)
-        raise UnknownModel(f"The course knows no {' or '.join(names)}: choose a model of one of these classes: {known}.")
+        raise UnknownModel(f"The course knows no {' or '.join(names)}: choose a model of one of these classes: "
+                           f"{known}.")
     return found

@@ -82,31 +82,23 @@ def _reason(error: BaseException) -> str | None:
     return "unreachable" if isinstance(error, ConnectionError | TimeoutError) or name in _DOWN else None
 
 
-def _error(reason: str, repo_id: str, repo_type: str, status: int | None = None) -> HubError:
-    from huggingface_hub import constants, get_token
-
-    hub, kind = constants.ENDPOINT, "data set" if repo_type == "dataset" else repo_type
-    return HubError(SENTENCES[reason].format(
-        what=f"{kind} {repo_id}", name=repo_id, hub=hub, status=status,
-        page=f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}",
-        then="wait until your account is let in" if get_token() else "log in with `hf auth login`"), reason)
-
-
 def explain(error: BaseException | None, repo_id: str, repo_type: str = "model") -> HubError | None:
     """What went wrong at the Hub and what to do, in one sentence; ``None`` where the Hub was not the matter.
 
-    Args:
-        error: what the library raised. What led to it is looked at too: transformers and datasets wrap errors.
-        repo_id: the repository that was asked for.
-        repo_type: ``"model"`` or ``"dataset"``.
+    What led to the error is looked at too, for transformers and datasets wrap errors. ``repo_type``: ``"model"`` or
+    ``"dataset"``.
     """
-    while error is not None:
-        if isinstance(error, HubError):
-            return error
-        if reason := _reason(error):
-            return _error(reason, repo_id, repo_type, _status(error))
+    from huggingface_hub import constants, get_token
+
+    while error is not None and not isinstance(error, HubError) and not (reason := _reason(error)):
         error = error.__cause__ or error.__context__
-    return None
+    if error is None or isinstance(error, HubError):
+        return error
+    hub, kind = constants.ENDPOINT, "data set" if repo_type == "dataset" else repo_type
+    return HubError(SENTENCES[reason].format(
+        what=f"{kind} {repo_id}", name=repo_id, hub=hub, status=_status(error),
+        page=f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}",
+        then="wait until your account is let in" if get_token() else "log in with `hf auth login`"), reason)
 
 
 def _set_timeouts(repo_type: str) -> None:
@@ -127,10 +119,6 @@ def _set_timeouts(repo_type: str) -> None:
 def check_access(repo_id: str, repo_type: str = "model") -> None:
     """Whether the Hub would let you read this repository now: asks for one small file, which takes seconds at most.
 
-    Args:
-        repo_id: ``"owner/name"``.
-        repo_type: ``"model"`` or ``"dataset"``.
-
     Raises:
         HubError: no network, no such repository, or no leave to read it; the message says what to do.
     """
@@ -138,35 +126,33 @@ def check_access(repo_id: str, repo_type: str = "model") -> None:
     from huggingface_hub.errors import EntryNotFoundError
 
     url = hf_hub_url(repo_id, "README.md" if repo_type == "dataset" else "config.json", repo_type=repo_type)
-    # Once more after a broken connection: one that was kept open since the last cell may be hung up by now.
-    for last in (False, True):
+    try:
         try:
             found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
-        except EntryNotFoundError:
-            return  # an answer, too
         except Exception as error:
-            known = explain(error, repo_id, repo_type)
-            if known is None:
+            if _reason(error) != "broken off":
                 raise
-            if last or known.reason != "broken off":
-                raise known from None
-        else:
-            break
+            # A connection that was kept open since the last cell has been hung up: ask over a new one.
+            found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
+    except EntryNotFoundError:
+        return  # an answer, too
+    except Exception as error:
+        known = explain(error, repo_id, repo_type)
+        if known is None:
+            raise
+        raise known from None
     if found.commit_hash is None:  # the log-in page of some network has answered
-        raise _error("unreachable", repo_id, repo_type)
+        raise explain(ConnectionError(), repo_id, repo_type)
 
 
 @contextmanager
 def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
     """Load something from the Hub inside of this: it asks first, and says what is wrong and what to do.
 
-    For anything but a Hub id it does nothing. Otherwise it asks whether the repository can be read, at the cost of one
-    small request, and turns whatever goes wrong inside into a `HubError` of one sentence. It shortens the libraries'
-    time-outs for the rest of the process, unless you have set them (``HF_HUB_DOWNLOAD_TIMEOUT``).
-
-    Args:
-        repo_id: ``"owner/name"``; a folder, ``"tiny"`` and the like pass through.
-        repo_type: ``"model"`` or ``"dataset"``.
+    For anything but a Hub id (a folder, ``"tiny"``) it does nothing. Otherwise it asks whether the repository can be
+    read, at the cost of one small request, and turns whatever goes wrong inside into a `HubError` of one sentence. It
+    shortens the libraries' time-outs for the rest of the process, unless you have set them
+    (``HF_HUB_DOWNLOAD_TIMEOUT``).
 
     Yields:
         Keyword arguments for ``from_pretrained``: ``{"local_files_only": True}`` where the Hub cannot be reached but
@@ -197,21 +183,15 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
     except Exception as error:
         known = explain(error, repo_id, repo_type)
         if known is None and options and isinstance(error, OSError):  # the cache holds half of it
-            known = _error("unreachable", repo_id, repo_type)
+            known = explain(ConnectionError(), repo_id, repo_type)
         if known is None:
             raise
         raise known from None
 
 
 def fetch_adapter(repo_id: str) -> Path:
-    """Download an adapter, with the processor that lies beside it, into the cache.
-
-    Returns:
-        The folder that holds it.
-
-    Raises:
-        HubError: see `hub_access`.
-    """
+    """Download an adapter, with the processor beside it, into the cache: the folder that holds it. Raises
+    `HubError`."""
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.jinja", "adapter_model.safetensors"]

@@ -25,7 +25,9 @@ SECONDS, MEL_BINS = 4, 64
 GLM_TEMPLATE = """\
 {%- for message in messages -%}
 {{- '<|' + message.role + '|>\\n' -}}
-{%- for item in message.content if item.type == 'audio' -%}{{- '<|begin_of_audio|><|pad|><|end_of_audio|>' -}}{%- endfor -%}
+{%- for item in message.content if item.type == 'audio' -%}
+{{- '<|begin_of_audio|><|pad|><|end_of_audio|>' -}}
+{%- endfor -%}
 {%- for item in message.content if item.type == 'text' -%}{{- item.text -}}{%- endfor -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|assistant|>\\n' -}}{%- endif -%}"""
@@ -53,8 +55,8 @@ def build_processor(family: Family):
 def build_model(family: Family, processor) -> torch.nn.Module:
     """Random weights; the same each time."""
     tokenizer, kind = processor.tokenizer, family.model_type
-    encoder = {"model_type": {"qwen2_audio": "qwen2_audio_encoder", "glmasr": "glmasr_encoder"}.get(kind, "audioflamingo3_encoder"),
-               "num_mel_bins": MEL_BINS, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+    encoder_type = "audioflamingo3" if kind == "musicflamingo" else kind
+    encoder = {"model_type": f"{encoder_type}_encoder", "num_mel_bins": MEL_BINS, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
                "num_attention_heads": 4}
     if kind == "qwen2_audio":
         encoder |= {"d_model": 64, "encoder_ffn_dim": 256, "encoder_layers": 2, "encoder_attention_heads": 4}
@@ -62,14 +64,15 @@ def build_model(family: Family, processor) -> torch.nn.Module:
         encoder["max_source_positions"] = SECONDS * 50
     text = {"model_type": "llama" if kind == "glmasr" else "qwen2", "vocab_size": len(tokenizer), "hidden_size": 96,
             "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "max_position_embeddings": 1024, "bos_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id, "tie_word_embeddings": False}
+            "max_position_embeddings": 1024, "bos_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "tie_word_embeddings": False}
     settings = {"audio_config": encoder, "text_config": text}
     if kind == "qwen2_audio":
         config = Qwen2AudioConfig(**settings, audio_token_index=processor.audio_token_id)
     elif kind == "musicflamingo":
         config = MusicFlamingoConfig(**settings, audio_token_id=processor.audio_token_id)
-        config.audio_bos_token_id, config.audio_eos_token_id = processor.audio_bos_token_id, processor.audio_eos_token_id
+        config.audio_bos_token_id = processor.audio_bos_token_id
+        config.audio_eos_token_id = processor.audio_eos_token_id
     elif kind == "glmasr":
         config = GlmAsrConfig(**settings, audio_token_id=processor.audio_token_id, tie_word_embeddings=False)
     else:
@@ -91,7 +94,8 @@ def make_clips() -> list[dict]:
     for number, (caption, seconds) in enumerate(zip(captions, (1.0, 2.5, 0.7, 3.3), strict=True)):
         times = np.arange(int(seconds * 16_000)) / 16_000
         tone = 0.3 * np.sin(2 * np.pi * 220 * 3**number * times)
-        clips.append({"audio": {"array": tone.astype("float32"), "sampling_rate": 16_000, "path": None}, "caption": caption})
+        audio = {"array": tone.astype("float32"), "sampling_rate": 16_000, "path": None}
+        clips.append({"audio": audio, "caption": caption})
     return clips
 
 

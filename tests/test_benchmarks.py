@@ -121,6 +121,7 @@ def test_the_mid_size_model_has_afs_vocabulary_windows_and_placeholders():
     assert mid_size.make_clips(1, "train")[0]["caption"] != clip["caption"]
 
 
+@pytest.mark.slow
 def test_cycled_shards_stream_like_the_data_set_itself(tmp_path, monkeypatch):
     parts.cycled_shards(tmp_path, 2_350)
     first = [clip["audiocap_id"] for clip in load_captions("tiny", "train").take(3)]

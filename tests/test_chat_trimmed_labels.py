@@ -91,6 +91,7 @@ def test_the_number_of_items_is_the_number_of_trained_tokens(trained, test_clips
     assert counts == [expected, expected]
 
 
+@pytest.mark.slow
 def test_accumulating_equals_one_larger_batch(processor, test_clips, tmp_path):
     """Each token counts the same, whichever micro-batch it comes in."""
     norms = []

@@ -11,7 +11,7 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoProcessor, VoxtralConfig, pipeline
 
 from helpers import (
-    AudioError,
+    AudioWarning,
     UnknownModel,
     caption,
     check_chat,
@@ -79,7 +79,8 @@ def test_a_chat_of_two_turns_has_two_labelled_answers(ready):
     _, processor = ready
     messages = [{"role": "user", "content": "Describe the audio."}, {"role": "assistant", "content": "A siren wails"},
                 {"role": "user", "content": "What else?"}, {"role": "assistant", "content": "Rain falls"}]
-    batch = AudioFlamingo3DataCollator(processor, trim_logits=False)([{"audio": CLIPS[0]["audio"], "messages": messages}])
+    example = {"audio": CLIPS[0]["audio"], "messages": messages}
+    batch = AudioFlamingo3DataCollator(processor, trim_logits=False)([example])
     ids, labels = batch["input_ids"][0], batch["labels"][0]
     assert torch.equal(ids[labels != IGNORED], labels[labels != IGNORED])
     said = processor.tokenizer.decode(labels[labels != IGNORED], skip_special_tokens=True)
@@ -154,11 +155,11 @@ def test_estimates_stay_with_the_family_of_af3(family, ready):
         count_clip_flops(get_peft_model(load_model(config._name_or_path, quiet=True), lora_config(PROFILE)), seconds=1)
 
 
-def test_a_clip_too_long_for_a_single_window_is_refused(family, ready):
+def test_a_clip_too_long_for_a_single_window_is_cut_with_a_word(family, ready):
     model, processor = ready
     long = torch.zeros(5 * 16_000).numpy() + 0.01
     if family.one_window:
-        with pytest.raises(AudioError, match="5.0 s long, but Qwen2-Audio hears 4 s"):
+        with pytest.warns(AudioWarning, match="the model hears at most 4 s"):
             caption(model, processor, long, max_new_tokens=2)
     else:
         assert isinstance(caption(model, processor, long, max_new_tokens=2), str)
@@ -166,8 +167,10 @@ def test_a_clip_too_long_for_a_single_window_is_refused(family, ready):
 
 def test_a_class_that_nobody_knows_here_is_refused(tmp_path):
     VoxtralConfig(architectures=["VoxtralForConditionalGeneration"]).save_pretrained(tmp_path)
-    with pytest.raises(UnknownModel, match="knows no VoxtralForConditionalGeneration: choose a model of one of these"):
+    with pytest.raises(FileNotFoundError, match="is of the type 'voxtral', which the course cannot teach"):
         load_model(str(tmp_path), quiet=True)
+    with pytest.raises(UnknownModel, match="knows no VoxtralForConditionalGeneration: choose a model of one of these"):
+        family_of(VoxtralConfig(architectures=["VoxtralForConditionalGeneration"]))
 
 
 def test_weights_of_another_class_are_refused(tmp_path):
@@ -177,5 +180,5 @@ def test_weights_of_another_class_are_refused(tmp_path):
     config = build_model(glm, build_processor(glm)).config
     config.architectures = [glm.model]
     config.save_pretrained(tmp_path)
-    with pytest.raises(UnknownModel, match=r"\d+ tensors of the GlmAsrForConditionalGeneration are not among the weights"):
+    with pytest.raises(UnknownModel, match=r"\d+ tensors of the GlmAsrForConditionalGeneration are not among"):
         load_model(str(tmp_path), quiet=True)

@@ -94,6 +94,7 @@ def test_what_is_in_the_cache_needs_no_network(kernel, hub, served_model):
     assert outcome.error is None and outcome.seconds < 2 * AT_ONCE and "from the cache" in outcome.output
 
 
+@pytest.mark.slow
 def test_half_a_cache_is_not_enough(kernel, hub, served_model):
     assert_works(kernel, processor_of(served_model))
     hub.stop()
@@ -155,6 +156,7 @@ constants.HF_HUB_DOWNLOAD_TIMEOUT, config.STREAMING_READ_MAX_RETRIES = 10, 20
     assert outcome.result == [33, 7, 5]
 
 
+@pytest.mark.slow
 def test_weights_that_break_off(kernel, served_model):
     served_model.send["model.safetensors"] = hub_repository.cut_short()
     assert_told(kernel.run(model_of(served_model)), "broke off", "run this again", within=LATE)

@@ -167,6 +167,7 @@ def test_the_relation_is_read_off_every_caption_of_the_grammar(relation):
             assert true_relation({"caption": text}) == relation == true_relation({"caption": "?", "relation": relation})
 
 
+@pytest.mark.slow
 # ------------------------------------------------------------------------------------------------------ intervals
 def test_intervals_cover():
     """Of 95 % intervals, about 95 % hold the truth: skewed scores, as captions have, 100 clips at a time."""
@@ -190,6 +191,7 @@ def _holds(interval: Interval, truth: float) -> bool:
     return interval.low <= truth <= interval.high
 
 
+@pytest.mark.slow
 def test_narrower_confidence_covers_less():
     rng, trials = np.random.default_rng(1), 300
     held = sum(_holds(bootstrap_interval(rng.normal(size=100), confidence=0.5, resamples=400, seed=trial), 0.0)

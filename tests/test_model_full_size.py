@@ -104,7 +104,8 @@ def narrow(processor):
     ).eval()
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.99, 4.0, 10.0, 29.99, 30.0, 30.1, 59.97, 95.3, 600.0])
+@pytest.mark.parametrize("seconds", [0.1, 0.99, 4.0, 10.0, 29.99, 30.0, 30.1, 59.97, 95.3,
+                                     pytest.param(600.0, marks=pytest.mark.slow)])
 def test_as_many_placeholders_as_encoder_frames(collator, narrow, seconds):
     samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * 16_000)).astype(np.float32)
     batch = collator([{"audio": {"array": samples, "sampling_rate": 16_000}, "caption": "Noise"}])

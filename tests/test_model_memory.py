@@ -102,7 +102,8 @@ def adapted(one_thread):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("clips, seconds", [(1, 4), (3, 4), (1, 8), (3, 8)])
+@pytest.mark.parametrize("clips, seconds", [(1, 4), (3, 4), pytest.param(1, 8, marks=pytest.mark.slow),
+                                            pytest.param(3, 8, marks=pytest.mark.slow)])
 def test_a_training_steps_peak_in_float32(adapted, checkpointing, clips, seconds):
     _check_step(adapted(torch.float32), torch.float32, clips, seconds, checkpointing, kept=16)
 

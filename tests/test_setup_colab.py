@@ -120,6 +120,7 @@ def _repository(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_notebook_alone_on_colab_runs_to_its_end(tmp_path, monkeypatch):
     """A fresh folder with one notebook in it, google.colab loaded as in Colab's kernel, the course in a git
     repository."""

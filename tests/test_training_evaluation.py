@@ -73,6 +73,7 @@ def test_evaluate_returns_the_metric_and_training_goes_on_as_before(watched):
     assert trainer.state.log_history[-1]["eval_cider_d"] == metrics["eval_cider_d"]
 
 
+@pytest.mark.slow
 def test_captioning_on_the_way_does_not_change_the_training(processor, watched, tmp_path):
     from helpers import load_model
 

@@ -15,7 +15,14 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from helpers import CheckpointError, get_profile, last_whole_checkpoint, load_captions, load_model
+from helpers import (
+    CheckpointError,
+    TrainingGuard,
+    get_profile,
+    last_whole_checkpoint,
+    load_captions,
+    load_model,
+)
 from helpers.training.recipe import make_trainer, save_adapter
 from helpers.training.resume import MARKER, is_whole
 
@@ -74,6 +81,7 @@ def uninterrupted(one_thread, processor, tmp_path_factory):
     return history(trainer), adapter_bytes(trainer, processor, folder / "adapter")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_adapter_bit_for_bit(processor, uninterrupted, tmp_path):
     torch.rand(7)  # whatever was drawn before must not matter
     trainer = run(processor, tmp_path / "checkpoints")
@@ -83,8 +91,11 @@ def test_the_same_seed_gives_the_same_adapter_bit_for_bit(processor, uninterrupt
 
 
 # (steps done, event, loader workers of the second part)
-@pytest.mark.parametrize("step, event, workers", [(1, "on_step_end", 0), (3, "on_substep_end", 0), (4, "on_save", 2)],
-                         ids=["before the first save", "inside a step", "during the second save, then with workers"])
+@pytest.mark.parametrize("step, event, workers", [
+    pytest.param(1, "on_step_end", 0, id="before the first save", marks=pytest.mark.slow),
+    pytest.param(3, "on_substep_end", 0, id="inside a step"),
+    pytest.param(4, "on_save", 2, id="during the second save, then with workers", marks=pytest.mark.slow),
+])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     processor, uninterrupted, tmp_path, step, event, workers
 ):
@@ -116,6 +127,7 @@ run(load_processor(), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_save_that_was_killed_is_never_loaded(processor, uninterrupted, tmp_path):
     output = tmp_path / "checkpoints"
     done = subprocess.run([sys.executable, "-c", KILLED, str(output)], cwd=ROOT, capture_output=True, text=True,
@@ -129,6 +141,7 @@ def test_a_save_that_was_killed_is_never_loaded(processor, uninterrupted, tmp_pa
     assert is_whole(output / "checkpoint-4") and is_whole(output / "checkpoint-5")
 
 
+@pytest.mark.slow
 def test_a_list_of_clips_is_resumed_exactly_too(processor, test_clips, tmp_path):
     """Here the order is the Trainer's own: shuffled, and skipped by index."""
     whole = run(processor, tmp_path / "run", train=test_clips[:6])
@@ -198,6 +211,7 @@ def test_no_gradient_is_carried_over_the_end_of_a_pass(base_model, model, proces
         save_strategy="no",
         disable_tqdm=True,
     )
+    trainer.remove_callback(TrainingGuard)  # it would stop a run at rate 0
     trainer.train()
     clips = list(load_captions("tiny", "train").take(3))
     with torch.no_grad():

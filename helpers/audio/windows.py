@@ -2,8 +2,8 @@
 
 AF3's processor pads each window to 30 s, and the encoder works through all of it: for a clip of 10 s, two thirds of the
 work is on padding. Nothing that is kept depends on it. Attention masks it, and the two convolutions before attention
-look no further than two frames past the clip. So what lies behind those two frames is cut off; ``tests/test_audio_windows.py``
-compares the outputs (2e-15 apart in float64). A clip of several windows has a full one, and nothing is cut off then.
+look no further than two frames past the clip. So what lies behind those two frames is cut off, and the outputs are equal
+(2e-15 apart in float64, ``tests/test_audio_windows.py``). A clip of several windows has a full one: nothing is cut off then.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from transformers.models.audioflamingo3.modeling_audioflamingo3 import AudioFlam
 from transformers.processing_utils import ProcessorMixin
 
 MARGIN = 2
-"""Frames kept after the longest clip. The last position that is heard sees one frame ahead in the second convolution, and
-that frame one more in the first."""
+"""Frames kept after the longest clip. The last position that is heard sees one frame ahead in the second convolution,
+and that frame one more in the first."""
 
 
 def trim_windows(inputs: Any) -> Any:

@@ -12,7 +12,7 @@ from helpers.audio.samples import as_samples
 from helpers.audio.windows import accept_trimmed, trim_windows
 from helpers.captioning.captions import is_many
 from helpers.captioning.decoding import GREEDY
-from helpers.chat import check_chat, check_text, encode_chats, make_chat
+from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 TASK = "audio-text-to-text"
@@ -60,7 +60,10 @@ class AudioTextToTextPipeline(Pipeline):
         return {}, {"generate_kwargs": options}, {}
 
     def __call__(self, audio: Any, text: str = DESCRIBE_PROMPT, batch_size: int = 8, **kwargs) -> list[dict[str, str]]:
-        chats = self._chats(audio, text)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a "
+                             "batch.")
+        chats = self._chats(audio, text, longest_clip(self.processor))
         if not chats:
             return []
         batches = [_Batch(chats[start : start + batch_size]) for start in range(0, len(chats), batch_size)]
@@ -68,15 +71,15 @@ class AudioTextToTextPipeline(Pipeline):
         return [answer for answers in super().__call__(batches, batch_size=1, **kwargs) for answer in answers]
 
     @staticmethod
-    def _chats(audio: Any, text: str) -> list[list[dict]]:
+    def _chats(audio: Any, text: str, longest: float) -> list[list[dict]]:
         check_text(text, "The question in text=")
         if not is_many(audio):
-            return [make_chat(as_samples(audio), text)]
+            return [make_chat(as_samples(audio, longest=longest), text)]
         if audio and _is_message(audio[0]):
-            return [check_chat(audio)]
+            return [check_chat(audio, longest=longest)]
         return [
-            check_chat(item, f"chat {number}") if is_many(item) and item and _is_message(item[0])
-            else make_chat(as_samples(item, f"Clip {number}"), text)
+            check_chat(item, f"chat {number}", longest=longest) if is_many(item) and item and _is_message(item[0])
+            else make_chat(as_samples(item, f"Clip {number}", longest), text)
             for number, item in enumerate(audio)
         ]
 

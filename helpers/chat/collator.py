@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from helpers.chat.messages import check_chat, check_text, make_chat
 from helpers.chat.tokens import IGNORED, encode_chats
 from helpers.families import family_of
 from helpers.profiles import DESCRIBE_PROMPT
+
+
+def longest_clip(processor: ProcessorMixin) -> float:
+    """Seconds of a clip that a processor passes on to its model: whole windows, 10 minutes of them in AF3."""
+    window = processor.feature_extractor.chunk_length
+    return float(window if family_of(processor).one_window else processor.max_audio_len // window * window)
 
 
 @dataclass
@@ -61,7 +68,10 @@ class AudioFlamingo3DataCollator:
         check_text(self.prompt, "The collator's prompt")
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = dict(encode_chats(self.processor, [self.chat(example, number) for number, example in enumerate(examples)]))
+        if not examples:
+            raise CaptionError("The batch holds no examples: give the collator at least one.")
+        chats = [self.chat(example, number) for number, example in enumerate(examples)]
+        batch = dict(encode_chats(self.processor, chats))
         if self.trim_windows and can_trim(self.processor):
             trim_windows(batch)
         if self.trim_logits and family_of(self.processor).keeps_logits:
@@ -74,16 +84,20 @@ class AudioFlamingo3DataCollator:
 
     def chat(self, example: dict[str, Any], number: int = 0) -> list[dict]:
         """The chat of one example, checked, with its clip as samples."""
+        if not isinstance(example, Mapping):
+            raise CaptionError(f"Example {number} of the batch is a {type(example).__name__}, not a dictionary: give "
+                               "one with 'audio', and 'caption' or 'messages'.")
         audio = example.get("audio")
         path = audio.get("path") if isinstance(audio, dict) else None
         name = Path(path).name if path else f"Example {number} of the batch"
         if audio is None:
             raise CaptionError(f"{name} has no 'audio': the collator needs it beside 'caption' or 'messages'; was the "
                                "column removed? Set remove_unused_columns=False in TrainingArguments.")
+        samples = as_samples(audio, name, longest_clip(self.processor))
         if example.get("messages"):
-            return check_chat(example["messages"], f"the chat of {name}", clip=as_samples(audio, name), answered=True)
+            return check_chat(example["messages"], f"the chat of {name}", clip=samples, answered=True)
         text = example.get("caption")
-        if not isinstance(text, str) or not text.strip():
+        if text is None or (isinstance(text, str) and not text.strip()):
             raise CaptionError(f"{name} has no caption: write one, or filter such clips out before training.")
         check_text(text, f"The caption of {name}")
-        return check_chat(make_chat(as_samples(audio, name), self.prompt, text), f"the chat of {name}", answered=True)
+        return check_chat(make_chat(samples, self.prompt, text), f"the chat of {name}", answered=True)

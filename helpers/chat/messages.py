@@ -1,4 +1,5 @@
-"""Chats, checked: whatever a learner, a table or a client hands over becomes a chat that AF3 understands, or one sentence."""
+"""Chats, checked: whatever a learner, a table or a client hands over becomes a chat that AF3 understands, or one
+sentence."""
 
 from __future__ import annotations
 
@@ -48,20 +49,23 @@ def check_text(text: Any, name: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ChatError(f"{name} holds half a character (at position {error.start}): its file was read in the wrong encoding; "
-                        "read it again as UTF-8.") from None
+        raise ChatError(f"{name} holds half a character (at position {error.start}): its file was read in the wrong "
+                        "encoding; read it again as UTF-8.") from None
     return text
 
 
-def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answered: bool = False) -> list[dict]:
+def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answered: bool = False,
+               longest: float | None = None) -> list[dict]:
     """A copy of a chat in the one form that the rest of the course builds on, or one sentence that says what is wrong.
 
     Args:
-        messages: ``[{"role": ..., "content": text or list of items}, ...]``. Items are ``{"type": "text", "text": ...}``
-            and ``{"type": "audio", "audio": ...}`` (or ``"path"``, ``"url"``), with anything that `as_samples` takes.
+        messages: ``[{"role": ..., "content": text or list of items}, ...]``. Items are ``{"type": "text", "text":
+            ...}`` and ``{"type": "audio", "audio": ...}`` (or ``"path"``, ``"url"``), with anything that `as_samples`
+            takes.
         name: what to call the chat in the middle of a sentence, such as ``"the chat of rain.wav"``.
         clip: the chat's clip, where it does not lie in the chat itself: an item ``{"type": "audio"}`` says where it
             belongs; without one it joins the first user's turn.
+        longest: seconds that the model takes at most (see `as_samples`).
         answered: whether the assistant has the last word, as in training; otherwise the user has, as for a question.
 
     Returns:
@@ -82,7 +86,8 @@ def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answe
             raise ChatError(f"Message {number} of {name} is not {{\"role\": ..., \"content\": ...}}: write both.")
         texts, sounds = _items(message, f"Message {number} of {name}")
         clips += sounds
-        chat.append({"role": message["role"], "content": [*sounds, *([{"type": "text", "text": texts}] if texts else [])]})
+        text = [{"type": "text", "text": texts}] if texts else []
+        chat.append({"role": message["role"], "content": [*sounds, *text]})
     _check_roles([message["role"] for message in chat], title, answered)
     if not clips and clip is not None:
         first = next(message for message in chat if message["role"] == "user")
@@ -95,7 +100,7 @@ def check_chat(messages: Any, name: str = "the chat", *, clip: Any = None, answe
     source = next((audio for audio in given if audio is not None), None)
     if source is None:
         raise ChatError(f"{title} has an audio item without audio: give it \"audio\" (samples) or \"path\".")
-    sound = {"type": "audio", "audio": as_samples(source, f"The clip of {name}")}
+    sound = {"type": "audio", "audio": as_samples(source, f"The clip of {name}", longest)}
     for message in chat:
         message["content"] = [sound if item is clips[0] else item for item in message["content"]]
     return chat
@@ -138,8 +143,8 @@ def _check_roles(roles: list[str], name: str, answered: bool) -> None:
     turns = roles[1:] if roles[0] == "system" else roles
     expected = [("user", "assistant")[number % 2] for number in range(len(turns))]
     if not turns or turns != expected:
-        raise ChatError(f"{name} has the roles {', '.join(roles)}: begin with the user (a system prompt may come first), then "
-                        "let assistant and user take turns.")
+        raise ChatError(f"{name} has the roles {', '.join(roles)}: begin with the user (a system prompt may come "
+                        "first), then let assistant and user take turns.")
     last = "assistant" if answered else "user"
     if turns[-1] != last:
         why = "there is nothing to learn otherwise" if answered else "the model is to answer it"

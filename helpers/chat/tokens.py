@@ -2,13 +2,14 @@
 
 The tokenizer reads ``<|im_end|>`` or ``<sound>`` inside any text as control. Two ways out were tried and left:
 
-- ``split_special_tokens=True`` reads the template's own control tokens as text too, once the chat is rendered; and of the
-  added tokens it spares the special ones alone (Qwen2 has others, such as ``<tool_call>``).
+- ``split_special_tokens=True`` reads the template's own control tokens as text too, once the chat is rendered; and of
+  the added tokens it spares the special ones alone (Qwen2 has others, such as ``<tool_call>``).
 - An escape, a character put inside the token, is another caption: the model would learn to write the escape.
 
 So the template is rendered with a slot in place of each text, and cut at the slots. Its pieces are encoded with control
-tokens, the texts without any. For a text without control tokens the ids are those of the whole rendered chat; and as the
-cut before an answer lies where generation begins, the model is trained from exactly the ids that it will be asked with.
+tokens, the texts without any. For a text without control tokens the ids are those of the whole rendered chat; and as
+the cut before an answer lies where generation begins, the model is trained from exactly the ids that it will be asked
+with.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import torch
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from helpers.audio.samples import AudioError
 from helpers.families import family_of
 
 IGNORED = -100
@@ -37,7 +37,9 @@ def encode_text(tokenizer, text: str) -> list[int]:
     backend = tokenizer.backend_tokenizer
     if backend.normalizer is not None:
         text = backend.normalizer.normalize_str(text)
-    words = [text] if backend.pre_tokenizer is None else [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+    words = [text]
+    if backend.pre_tokenizer is not None:
+        words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
     return [token.id for word in words for token in backend.model.tokenize(word)]
 
 
@@ -53,8 +55,8 @@ def encode_chat(
         ask: open the assistant's turn at the end, for the model to go on.
 
     Returns:
-        ``input_ids`` and ``labels`` of the same length. Labels are the ids inside the assistant's words and of the token
-        that ends them, `IGNORED` elsewhere.
+        ``input_ids`` and ``labels`` of the same length. Labels are the ids inside the assistant's words and of the
+        token that ends them, `IGNORED` elsewhere.
 
     Raises:
         RuntimeError: the chat template loses or repeats a text.
@@ -74,8 +76,8 @@ def encode_chat(
     rendered = processor.apply_chat_template(slots, tokenize=False, add_generation_prompt=ask)
     pieces = re.split(f"{_SLOT}(\\d+){_SLOT}", rendered)
     if [int(number) for number in pieces[1::2]] != list(range(len(texts))):
-        raise RuntimeError("The processor's chat template does not show each text of a chat once and in order: load the "
-                           "processor that belongs to the model.")
+        raise RuntimeError("The processor's chat template does not show each text of a chat once and in order: load "
+                           "the processor that belongs to the model.")
     ids, labels, ending = [], [], False
     for number, piece in enumerate(pieces):
         text, taught = texts[int(piece)] if number % 2 else (None, False)
@@ -111,11 +113,10 @@ def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool =
         ``feature_attention_mask``): ``(W, frames)``; unless asked, ``labels``: ``(B, L)`` int64.
 
     Raises:
-        AudioError: a clip is longer than the one window that the model hears.
         UnknownModel: a processor that the course does not know.
     """
-    clips = [item["audio"] for chat in chats for message in chat for item in message["content"] if item["type"] == "audio"]
-    _check_lengths(processor, clips)
+    clips = [item["audio"] for chat in chats for message in chat for item in message["content"]
+             if item["type"] == "audio"]
     # Nothing but placeholders: as many as the encoder gives frames, which the processor knows, and the features.
     heard = processor(text=[processor.audio_token] * len(clips), audio=clips, return_tensors="pt",
                       text_kwargs={"padding": True, "padding_side": "left"})
@@ -129,17 +130,8 @@ def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool =
         batch["attention_mask"][row, width - len(ids) :] = 1
         batch["labels"][row, width - len(ids) :] = torch.tensor(labels)
     features = {name: heard[name] for name in ("input_features", family_of(processor).mask)}
-    return BatchFeature({name: values for name, values in {**batch, **features}.items() if not (ask and name == "labels")})
-
-
-def _check_lengths(processor: ProcessorMixin, clips: list) -> None:
-    """A processor of a model with a single window cuts off what is too long, without a word."""
-    longest = processor.feature_extractor.chunk_length
-    for number, clip in enumerate(clips):
-        seconds = len(clip) / processor.feature_extractor.sampling_rate
-        if family_of(processor).one_window and seconds > longest:
-            raise AudioError(f"Clip {number} of the batch is {seconds:.1f} s long, but {family_of(processor).title} hears "
-                             f"{longest} s: cut it into pieces.")
+    return BatchFeature({name: values for name, values in {**batch, **features}.items()
+                         if not (ask and name == "labels")})
 
 
 def answer_marks(processor: ProcessorMixin) -> tuple[list[int], int]:

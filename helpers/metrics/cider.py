@@ -20,13 +20,8 @@ def _ngrams(tokens: Sequence[str], n: int) -> list[Counter]:
     return [Counter(zip(*(tokens[start:] for start in range(length)), strict=False)) for length in range(1, n + 1)]
 
 
-def cider_d(
-    captions: Sequence[str],
-    references: Sequence[Sequence[str]],
-    n: int = 4,
-    sigma: float = 6.0,
-    tokenizer: Callable[[str], list[str]] = tokenize,
-) -> np.ndarray:
+def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]], n: int = 4, sigma: float = 6.0,
+            tokenizer: Callable[[str], list[str]] = tokenize) -> np.ndarray:
     """CIDEr-D of each caption: do its n-grams agree with people's, weighted by how telling each n-gram is?
 
     Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015, sections 3 and 5

@@ -123,18 +123,9 @@ def order_accuracy(counts: np.ndarray) -> float:
 
 
 def event_scores(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mapping[str, str]) -> EventScores:
-    """Compare what texts claim with what is in the clips.
+    """Compare what texts claim with what is in the clips; micro-averaged: each event counts once, whatever its clip.
 
-    Args:
-        texts: one text a clip: a caption, a long answer or tags.
-        truths: one example a clip (see `true_events`), with ``relation`` where it is known.
-        vocabulary: see `mentioned_events`.
-
-    Returns:
-        Micro-averaged scores: each event counts once, whatever its clip.
-
-    Raises:
-        ValueError: not one text a clip, or no clips at all.
+    Args and errors: see `event_counts`.
     """
     counts = event_counts(texts, truths, vocabulary)
     total = counts.sum(axis=0)
@@ -142,9 +133,8 @@ def event_scores(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
                        order_accuracy(counts), total[IN_STYLE] / len(texts))
 
 
-def event_confusions(
-    texts: Sequence[str], truths: Sequence[dict], vocabulary: Mapping[str, str]
-) -> list[tuple[str, str, int]]:
+def event_confusions(texts: Sequence[str], truths: Sequence[dict],
+                     vocabulary: Mapping[str, str]) -> list[tuple[str, str, int]]:
     """What was heard as what: (sound that is there but not named, sound named in its stead, how often), commonest
     first.
 
@@ -162,9 +152,7 @@ def event_confusions(
         wrong = [label for label in named if label not in labels]
         if missed or wrong:
             pairs.update((there, heard) for there in missed or ["(nothing)"] for heard in wrong or ["(nothing)"])
-    return [
-        (there, heard, count) for (there, heard), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-    ]
+    return sorted(((*pair, count) for pair, count in pairs.items()), key=lambda row: (-row[2], row))
 
 
 _IN_A_ROW = re.compile(r"\b(?:followed by|then|before|after|afterwards|later)\b")

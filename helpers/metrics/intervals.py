@@ -37,9 +37,8 @@ def _draw(statistic: Callable[[np.ndarray], float], clips: int, confidence: floa
           seed: int) -> Interval:
     """The percentile interval of ``statistic``, which is given the numbers of the clips drawn."""
     if clips < 2:
-        raise ValueError(
-            f"There are scores of {clips} clips: an interval takes at least two, and says little below 30."
-        )
+        raise ValueError(f"There are scores of {clips} clips: an interval takes at least two, and says little below "
+                         "30.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, but it has to lie between 0 and 1, such as 0.95.")
     rng, value = np.random.default_rng(seed), float(statistic(np.arange(clips)))
@@ -78,12 +77,8 @@ def bootstrap_difference(ours: Sequence | np.ndarray, theirs: Sequence | np.ndar
     Each draw takes the same clips for both: a clip that is hard for one model is mostly hard for the other, so the
     difference is far surer than the two numbers are.
 
-    Args:
-        ours, theirs: as ``per_clip`` of `bootstrap_interval`, the same clips in the same order.
-        statistic, confidence, resamples, seed: as in `bootstrap_interval`.
-
-    Raises:
-        ValueError: not the same number of clips, or fewer than two.
+    ``ours`` and ``theirs`` are of the same clips in the same order (else ``ValueError``); for the rest see
+    `bootstrap_interval`.
     """
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     if len(ours) != len(theirs):
@@ -93,21 +88,12 @@ def bootstrap_difference(ours: Sequence | np.ndarray, theirs: Sequence | np.ndar
                  seed)
 
 
-def bootstrap_by_group(
-    per_clip: Sequence | np.ndarray,
-    groups: Sequence[str],
-    statistic: Callable[[np.ndarray], float] = np.mean,
-    **options,
-) -> dict[str, Interval]:
+def bootstrap_by_group(per_clip: Sequence | np.ndarray, groups: Sequence[str],
+                       statistic: Callable[[np.ndarray], float] = np.mean, **options) -> dict[str, Interval]:
     """`bootstrap_interval` within each group of clips, the groups in sorted order.
 
-    Args:
-        per_clip: as in `bootstrap_interval`.
-        groups: one name a clip, such as ``"quiet"``; a group of a single clip has no interval and is left out.
-        statistic, **options: as in `bootstrap_interval`.
-
-    Raises:
-        ValueError: not one group a clip.
+    ``groups`` has one name a clip, such as ``"quiet"`` (else ``ValueError``); a group of a single clip has no interval
+    and is left out.
     """
     rows, names = np.asarray(per_clip), np.asarray(groups)
     if len(rows) != len(names):

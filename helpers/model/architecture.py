@@ -105,8 +105,8 @@ def check_estimated(config: PreTrainedConfig) -> None:
     """Raise `UnknownModel` where counting by AF3's rules would give wrong numbers."""
     family = family_of(config)
     if not family.estimated:
-        raise UnknownModel(f"Memory and operations are counted for the family of Audio Flamingo 3 alone, not for {family.title}: "
-                           "train a few steps on a machine with room to spare, and measure.")
+        raise UnknownModel("Memory and operations are counted for the family of Audio Flamingo 3 alone, not for "
+                           f"{family.title}: train a few steps on a machine with room to spare, and measure.")
 
 
 def _window_samples(config: AudioFlamingo3Config) -> int:

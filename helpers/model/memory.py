@@ -15,8 +15,8 @@ from functools import lru_cache
 import torch
 from transformers import PreTrainedConfig
 
-from helpers.model.activations import encoder_bytes, generating_bytes, training_bytes
 from helpers.model import architecture
+from helpers.model.activations import encoder_bytes, generating_bytes, training_bytes
 from helpers.model.architecture import FULL_SIZE, count_audio_tokens, count_windows
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS
 from helpers.profiles import Profile, get_profile
@@ -122,20 +122,10 @@ _known_shapes = lru_cache(maxsize=4)(_shapes_of)
 
 
 def estimate_memory(
-    model: Profile | PreTrainedConfig | str = FULL_SIZE,
-    *,
-    dtype: torch.dtype = torch.bfloat16,
-    quantize: bool = False,
-    training: bool = True,
-    batch_size: int | None = None,
-    clip_seconds: float = 10.0,
-    checkpointing: bool | None = None,
-    trim_logits: bool = True,
-    prompt_tokens: int = PROMPT_TOKENS,
-    answer_tokens: int = ANSWER_TOKENS,
-    rank: int | None = None,
-    dropout: float | None = None,
-    new_tokens: int = 100,
+    model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtype: torch.dtype = torch.bfloat16,
+    quantize: bool = False, training: bool = True, batch_size: int | None = None, clip_seconds: float = 10.0,
+    checkpointing: bool | None = None, trim_logits: bool = True, prompt_tokens: int = PROMPT_TOKENS,
+    answer_tokens: int = ANSWER_TOKENS, rank: int | None = None, dropout: float | None = None, new_tokens: int = 100,
     device: str = "cuda",
 ) -> MemoryEstimate:
     """Count the bytes of a run on one device. Nothing is downloaded, and no weight is made.
@@ -221,21 +211,17 @@ class Fit:
                    for use, (fits, estimate) in found.items()}}
 
 
-def memory_table(
-    model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequence[str] = tuple(GPU_MEMORY), **settings
-) -> list[Fit]:
+def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequence[str] = tuple(GPU_MEMORY),
+                 **settings) -> list[Fit]:
     """Which way of loading fits which GPU, to train and to caption.
 
     Args:
         model: as for `estimate_memory`.
-        gpus: keys of `GPU_MEMORY`.
+        gpus: keys of `GPU_MEMORY`; any other is a ``ValueError``.
         **settings: for `estimate_memory`, such as ``clip_seconds`` or ``checkpointing``.
 
     Returns:
         Two rows a GPU, in 16 bits and in 4; ``show_table([fit.row() for fit in ...])`` shows them.
-
-    Raises:
-        ValueError: a GPU that is not in `GPU_MEMORY`.
     """
     rows = []
     for gpu in gpus:
@@ -244,9 +230,7 @@ def memory_table(
                              f"{', '.join(GPU_MEMORY)}, or add it to GPU_MEMORY.")
         dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float16
         for quantize, loading in ((False, str(dtype).removeprefix("torch.")), (True, "4-bit")):
-            training, captioning = (
-                estimate_memory(model, dtype=dtype, quantize=quantize, training=training, **settings)
-                for training in (True, False)
-            )
+            options = {"dtype": dtype, "quantize": quantize, **settings}
+            training, captioning = (estimate_memory(model, training=use, **options) for use in (True, False))
             rows.append(Fit(gpu, loading, int(GPU_MEMORY[gpu] * (1 - HEADROOM)), training, captioning))
     return rows

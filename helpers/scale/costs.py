@@ -51,8 +51,8 @@ def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_toke
         text_tokens: tokens of the chat besides the audio, answer included.
         answer_tokens: positions whose logits are kept.
         checkpointing: activations are computed again in the backward pass.
-        trim_windows: the encoder's window is as long as the clip (see `helpers.audio.windows`); otherwise it is computed
-            whole, whatever the clip's length, although only frames with sound become tokens.
+        trim_windows: the encoder's window is as long as the clip (see `helpers.audio.windows`); otherwise it is
+            computed whole, whatever the clip's length, although only frames with sound become tokens.
 
     Raises:
         ValueError: the clip is longer than one window, or has no length.
@@ -121,12 +121,8 @@ def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour:
         raise ValueError(f"There is no peak on record for the GPU {gpu!r}: choose one of {', '.join(PEAK_FLOPS)}, or "
                          "add it to PEAK_FLOPS.")
     if not 0 < utilisation <= 1:
-        raise ValueError(
-            f"A utilisation of {utilisation} is impossible: it is a share of the peak, above 0 and at most 1."
-        )
+        raise ValueError(f"A utilisation of {utilisation} is impossible: it is a share of the peak, from 0 to 1.")
     if gpus < 1 or price_per_hour < 0:
-        raise ValueError(
-            f"{gpus} GPUs at {price_per_hour} an hour make no estimate: at least one GPU, and no negative price."
-        )
+        raise ValueError(f"{gpus} GPUs at {price_per_hour} an hour: give at least one GPU, and no negative price.")
     hours = flops / (gpus * PEAK_FLOPS[gpu] * utilisation) / 3600
     return RunCost(gpu, hours, hours * gpus * price_per_hour)

@@ -35,9 +35,8 @@ def read_requirements(file: Path = FILE) -> list[Requirement]:
     return [requirement for requirement in found if not requirement.marker or requirement.marker.evaluate()]
 
 
-def unmet_requirements(
-    version_of: Callable[[str], str | None] = installed_version,
-) -> list[tuple[Requirement, str | None]]:
+def unmet_requirements(version_of: Callable[[str], str | None] = installed_version
+                       ) -> list[tuple[Requirement, str | None]]:
     """Requirements that the environment does not meet, each with the version that is there (``None``: none)."""
     found = [(requirement, version_of(requirement.name)) for requirement in read_requirements()]
     return [(requirement, version) for requirement, version in found
@@ -58,11 +57,7 @@ def install_missing(version_of: Callable[[str], str | None] = installed_version,
     Raises:
         RuntimeError: one of `KEPT` is outside the range that the course needs.
     """
-    unmet = [
-        (requirement, version)
-        for requirement, version in unmet_requirements(version_of)
-        if requirement.name not in TOOLS
-    ]
+    unmet = [pair for pair in unmet_requirements(version_of) if pair[0].name not in TOOLS]
     for requirement, version in unmet:
         if requirement.name in KEPT and version is not None:
             raise RuntimeError(f"{requirement.name} {version} is installed here, but the course needs {requirement}: "
