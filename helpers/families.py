@@ -42,7 +42,7 @@ class Family:
 
     @property
     def keeps_logits(self) -> bool:
-        """Whether ``forward`` can be told to compute the last logits alone; one that cannot may swallow the argument."""
+        """Whether ``forward`` can be told to compute the last logits alone; one that cannot may swallow it."""
         return "logits_to_keep" in inspect.signature(self.model_class.forward).parameters
 
 

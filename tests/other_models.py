@@ -47,8 +47,8 @@ def build_processor(family: Family):
     if family.model_type == "qwen2_audio":
         tokenizer.add_tokens(["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"], special_tokens=True)
         return Qwen2AudioProcessor(extractor, tokenizer)
-    tokenizer.add_tokens(["<|pad|>", "<|begin_of_audio|>", "<|end_of_audio|>", "<|system|>", "<|user|>", "<|assistant|>"],
-                         special_tokens=True)
+    roles = ["<|system|>", "<|user|>", "<|assistant|>"]
+    tokenizer.add_tokens(["<|pad|>", "<|begin_of_audio|>", "<|end_of_audio|>", *roles], special_tokens=True)
     return GlmAsrProcessor(extractor, tokenizer, chat_template=GLM_TEMPLATE)
 
 
@@ -56,8 +56,8 @@ def build_model(family: Family, processor) -> torch.nn.Module:
     """Random weights; the same each time."""
     tokenizer, kind = processor.tokenizer, family.model_type
     encoder_type = "audioflamingo3" if kind == "musicflamingo" else kind
-    encoder = {"model_type": f"{encoder_type}_encoder", "num_mel_bins": MEL_BINS, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
-               "num_attention_heads": 4}
+    encoder = {"model_type": f"{encoder_type}_encoder", "num_mel_bins": MEL_BINS, "hidden_size": 64,
+               "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
     if kind == "qwen2_audio":
         encoder |= {"d_model": 64, "encoder_ffn_dim": 256, "encoder_layers": 2, "encoder_attention_heads": 4}
     if kind != "glmasr":
@@ -65,7 +65,8 @@ def build_model(family: Family, processor) -> torch.nn.Module:
     text = {"model_type": "llama" if kind == "glmasr" else "qwen2", "vocab_size": len(tokenizer), "hidden_size": 96,
             "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "max_position_embeddings": 1024, "bos_token_id": tokenizer.pad_token_id,
-            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "tie_word_embeddings": False}
+            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+            "tie_word_embeddings": False}
     settings = {"audio_config": encoder, "text_config": text}
     if kind == "qwen2_audio":
         config = Qwen2AudioConfig(**settings, audio_token_index=processor.audio_token_id)
@@ -89,7 +90,8 @@ def build_model(family: Family, processor) -> torch.nn.Module:
 
 def make_clips() -> list[dict]:
     """Four clips of different lengths and pitches, with captions of the tiny world's words."""
-    captions = ["A siren wails", "A man speaks as water flows", "A bell rings and then a dog barks loudly", "Rain falls"]
+    captions = ["A siren wails", "A man speaks as water flows", "A bell rings and then a dog barks loudly",
+                "Rain falls"]
     clips = []
     for number, (caption, seconds) in enumerate(zip(captions, (1.0, 2.5, 0.7, 3.3), strict=True)):
         times = np.arange(int(seconds * 16_000)) / 16_000

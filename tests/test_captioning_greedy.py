@@ -12,10 +12,12 @@ from helpers.chat import encode_chats
 
 TRAPS = {
     "do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "min_p": 0.1, "typical_p": 0.9,
-    "epsilon_cutoff": 1e-3, "eta_cutoff": 1e-3, "top_h": 0.5, "num_beams": 3, "repetition_penalty": 1.3, "no_repeat_ngram_size": 2,
+    "epsilon_cutoff": 1e-3, "eta_cutoff": 1e-3, "top_h": 0.5, "num_beams": 3, "repetition_penalty": 1.3,
+    "no_repeat_ngram_size": 2,
     "bad_words_ids": [[300]], "sequence_bias": [[[301], -5.0]], "suppress_tokens": [302],
     "begin_suppress_tokens": [303], "forced_bos_token_id": 304, "forced_eos_token_id": 305,
-    "exponential_decay_length_penalty": [2, 1.5], "min_length": 300, "min_new_tokens": 30, "guidance_scale": 1.5, "renormalize_logits": True, "remove_invalid_values": True,
+    "exponential_decay_length_penalty": [2, 1.5], "min_length": 300,
+    "min_new_tokens": 30, "guidance_scale": 1.5, "renormalize_logits": True, "remove_invalid_values": True,
     "encoder_repetition_penalty": 1.2, "encoder_no_repeat_ngram_size": 2, "watermarking_config": {"bias": 3.0},
 }
 

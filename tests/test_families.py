@@ -65,7 +65,8 @@ def test_labels_are_the_answer_and_its_end_and_nothing_else(ready):
     _, processor = ready
     tokenizer = processor.tokenizer
     batch = AudioFlamingo3DataCollator(processor, trim_logits=False)(CLIPS)
-    for ids, mask, labels, clip in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], CLIPS, strict=True):
+    columns = (batch[name] for name in ("input_ids", "attention_mask", "labels"))
+    for ids, mask, labels, clip in zip(*columns, CLIPS, strict=True):
         answer = tokenizer.encode(clip["caption"], add_special_tokens=False)
         assert labels[labels != IGNORED].tolist() == [*answer, tokenizer.eos_token_id]
         start = int((labels != IGNORED).nonzero()[0])

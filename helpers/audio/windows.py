@@ -2,8 +2,9 @@
 
 AF3's processor pads each window to 30 s, and the encoder works through all of it: for a clip of 10 s, two thirds of the
 work is on padding. Nothing that is kept depends on it. Attention masks it, and the two convolutions before attention
-look no further than two frames past the clip. So what lies behind those two frames is cut off, and the outputs are equal
-(2e-15 apart in float64, ``tests/test_audio_windows.py``). A clip of several windows has a full one: nothing is cut off then.
+look no further than two frames past the clip. So what lies behind those two frames is cut off, and the outputs are
+equal (2e-15 apart in float64, ``tests/test_audio_windows.py``). A clip of several windows has a full one: nothing is
+cut off then.
 """
 
 from __future__ import annotations
