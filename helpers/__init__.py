@@ -14,6 +14,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOMES = {
     "profiles": ["DESCRIBE_PROMPT", "SAMPLING_RATE", "get_profile"],
+    "families": ["FAMILIES", "UnknownModel"],
     "hub": ["HubError", "hub_access"],
     "audio.samples": ["AudioError", "AudioWarning", "as_samples", "load_audio", "validate_audio"],
     "audio.table": ["CaptionError"],
@@ -22,6 +23,7 @@ _HOMES = {
     "audio.sources": ["split_by_source"],
     "audio.order": ["ClipStream"],
     "audio.vocabulary": ["load_vocabulary"],
+    "audio.windows": ["accept_trimmed", "trim_windows"],
     "chat": ["AudioFlamingo3DataCollator", "ChatError", "check_chat", "make_chat"],
     "model.architecture": ["build_on_meta"],
     "model.memory": ["estimate_memory", "memory_table"],
@@ -30,6 +32,7 @@ _HOMES = {
     "model.lora": ["LANGUAGE_MODEL_TARGETS", "AdapterError", "check_adapter", "lora_report"],
     "model.record": ["adapter_record"],
     "captioning.captions": ["CaptioningInterrupted", "caption"],
+    "captioning.decoding": ["GREEDY"],
     "captioning.pipeline": ["register_pipeline"],
     "metrics.events": ["claimed_relation", "event_confusions", "event_counts", "event_f1", "event_scores",
                        "order_accuracy", "true_relation"],

@@ -16,14 +16,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from helpers import (
-    CheckpointError,
-    TrainingGuard,
-    get_profile,
-    last_whole_checkpoint,
-    load_captions,
-    load_model,
-)
+from helpers import CheckpointError, TrainingGuard, get_profile, last_whole_checkpoint, load_captions, load_model
 from helpers.audio.order import ClipStream
 from helpers.training.recipe import make_trainer, save_adapter
 from helpers.training.resume import MARKER, is_whole

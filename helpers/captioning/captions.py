@@ -11,11 +11,10 @@ import torch
 from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
+from helpers.audio.windows import accept_trimmed, trim_windows
+from helpers.captioning.decoding import GREEDY
 from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
-
-GREEDY = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-"""Greedy decoding. The Hub checkpoint's own configuration samples, and its knobs would be warned about unused."""
 
 
 class CaptioningInterrupted(KeyboardInterrupt):
@@ -54,6 +53,8 @@ def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], 
     longest = longest_clip(processor)
     checked = [check_chat(chat, f"chat {number}", longest=longest) for number, chat in enumerate(chats)]
     inputs = encode_chats(processor, checked, ask=True)
+    if accept_trimmed(model):
+        trim_windows(inputs)
     # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
     inputs = inputs.to(model.device, model.dtype)
     with torch.inference_mode():

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AudioFlamingo3ForConditionalGeneration, GenerationConfig, Pipeline
+from transformers import GenerationConfig, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from helpers.audio.samples import as_samples
-from helpers.captioning.captions import GREEDY, is_many
+from helpers.audio.windows import accept_trimmed, trim_windows
+from helpers.captioning.captions import is_many
+from helpers.captioning.decoding import GREEDY
 from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
@@ -83,6 +85,8 @@ class AudioTextToTextPipeline(Pipeline):
 
     def preprocess(self, batch: _Batch) -> dict:
         inputs = encode_chats(self.processor, batch.chats, ask=True)
+        if accept_trimmed(self.model):
+            trim_windows(inputs)
         return inputs.to(dtype=self.model.dtype)  # floats alone; integers keep their type
 
     def _forward(self, inputs: dict, generate_kwargs: dict) -> dict:
@@ -100,6 +104,5 @@ def register_pipeline() -> None:
     """Teach ``transformers.pipeline`` the task "audio-text-to-text"; calling it again changes nothing."""
     if TASK in PIPELINE_REGISTRY.get_supported_tasks():
         return
-    PIPELINE_REGISTRY.register_pipeline(
-        TASK, pipeline_class=AudioTextToTextPipeline, pt_model=AudioFlamingo3ForConditionalGeneration, type="multimodal"
-    )
+    # No class of models: named here, it would be tried first on every folder, before the one in its config.json.
+    PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=AudioTextToTextPipeline, type="multimodal")

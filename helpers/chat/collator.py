@@ -12,15 +12,17 @@ from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
 from helpers.audio.table import CaptionError
+from helpers.audio.windows import can_trim, trim_windows
 from helpers.chat.messages import check_chat, check_text, make_chat
 from helpers.chat.tokens import IGNORED, encode_chats
+from helpers.families import family_of
 from helpers.profiles import DESCRIBE_PROMPT
 
 
 def longest_clip(processor: ProcessorMixin) -> float:
     """Seconds of a clip that a processor passes on to its model: whole windows, 10 minutes of them in AF3."""
     window = processor.feature_extractor.chunk_length
-    return float(processor.max_audio_len // window * window)
+    return float(window if family_of(processor).one_window else processor.max_audio_len // window * window)
 
 
 @dataclass
@@ -42,7 +44,10 @@ class AudioFlamingo3DataCollator:
         prompt: the user's question for examples with a caption.
         trim_logits: give labels for the last K positions only, where K reaches back to the first answer in the
             batch, and pass ``logits_to_keep=K``: the model then computes no logits for the prompt and the audio.
-            The loss is the same; over AF3's 151,672 tokens the saving in memory is several times the answer's.
+            The loss is the same; over AF3's 151,672 tokens the saving in memory is several times the answer's. Left
+            out where ``forward`` of the processor's model takes no ``logits_to_keep``.
+        trim_windows: features no longer than the longest clip needs (see `helpers.audio.windows`). A model from
+            `load_model` takes them; to one that was loaded in another way, give `accept_trimmed` first.
 
     Returns (from a call with a list of ``B`` examples):
         ``input_ids``, ``attention_mask``: ``(B, L)`` int64;
@@ -57,6 +62,7 @@ class AudioFlamingo3DataCollator:
     processor: ProcessorMixin
     prompt: str = DESCRIBE_PROMPT
     trim_logits: bool = True
+    trim_windows: bool = True
 
     def __post_init__(self) -> None:
         check_text(self.prompt, "The collator's prompt")
@@ -66,7 +72,9 @@ class AudioFlamingo3DataCollator:
             raise CaptionError("The batch holds no examples: give the collator at least one.")
         chats = [self.chat(example, number) for number, example in enumerate(examples)]
         batch = dict(encode_chats(self.processor, chats))
-        if self.trim_logits:
+        if self.trim_windows and can_trim(self.processor):
+            trim_windows(batch)
+        if self.trim_logits and family_of(self.processor).keeps_logits:
             # One more position than the first answer begins at: its logits predict the answer's first token.
             labels = batch.pop("labels")
             first = int((labels != IGNORED).any(dim=0).nonzero()[0])

@@ -20,6 +20,8 @@ import torch
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from helpers.families import family_of
+
 IGNORED = -100
 """Label of a position that the loss skips: the ``ignore_index`` of PyTorch's cross entropy."""
 
@@ -80,6 +82,8 @@ def encode_chat(
     for number, piece in enumerate(pieces):
         text, taught = texts[int(piece)] if number % 2 else (None, False)
         new = _template_ids(processor, piece, clip_ids) if text is None else encode_text(processor.tokenizer, text)
+        if ending and not (new and new[0] in processor.tokenizer.added_tokens_decoder):
+            new = [processor.tokenizer.eos_token_id, *new]  # the template has no end mark: nobody would learn to stop
         ids += new
         labels += new if taught else [*new[:ending], *[IGNORED] * (len(new) - ending)]
         ending = taught  # the first token after an answer is the one that ends it
@@ -105,13 +109,17 @@ def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool =
 
     Returns:
         ``input_ids``, ``attention_mask``: ``(B, L)`` int64; ``input_features``: ``(W, mel bins, frames)`` float32, one
-        row a window, at least one window a clip; ``input_features_mask``: ``(W, frames)``; unless asked, ``labels``:
-        ``(B, L)`` int64.
+        row a window, at least one window a clip; ``input_features_mask`` (Qwen2-Audio calls it
+        ``feature_attention_mask``): ``(W, frames)``; unless asked, ``labels``: ``(B, L)`` int64.
+
+    Raises:
+        UnknownModel: a processor that the course does not know.
     """
     clips = [item["audio"] for chat in chats for message in chat for item in message["content"]
              if item["type"] == "audio"]
     # Nothing but placeholders: as many as the encoder gives frames, which the processor knows, and the features.
-    heard = processor(text=[processor.audio_token] * len(clips), audio=clips)
+    heard = processor(text=[processor.audio_token] * len(clips), audio=clips, return_tensors="pt",
+                      text_kwargs={"padding": True, "padding_side": "left"})
     rows = zip(chats, heard["input_ids"], heard["attention_mask"], strict=True)
     encoded = [encode_chat(processor, chat, ids[mask == 1].tolist(), ask) for chat, ids, mask in rows]
     width = max(len(ids) for ids, _ in encoded)
@@ -121,7 +129,7 @@ def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool =
         batch["input_ids"][row, width - len(ids) :] = torch.tensor(ids)
         batch["attention_mask"][row, width - len(ids) :] = 1
         batch["labels"][row, width - len(ids) :] = torch.tensor(labels)
-    features = {name: heard[name] for name in ("input_features", "input_features_mask")}
+    features = {name: heard[name] for name in ("input_features", family_of(processor).mask)}
     return BatchFeature({name: values for name, values in {**batch, **features}.items()
                          if not (ask and name == "labels")})
 

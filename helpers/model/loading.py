@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration, AutoProcessor, BitsAndBytesConfig
+from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
+from helpers.audio.windows import accept_trimmed
+from helpers.families import FAMILIES, UnknownModel, family_of
 from helpers.hub import hub_access, is_hub_id
 from helpers.model.architecture import TINY_FOLDER, build_on_meta, quantizable, read_config
 from helpers.model.hardware import Hardware, choose_hardware, distributed_rank
@@ -27,7 +29,7 @@ start of a module's name, so the obvious "audio_tower" would skip nothing (see `
 
 
 class NoSuchModel(FileNotFoundError):
-    """What was named as a model is none, or none of Audio Flamingo 3's architecture."""
+    """What was named as a model is none, or none of a family that the course knows."""
 
 
 def check_source(model_id: str | os.PathLike, revision: str | None = None) -> dict:
@@ -59,9 +61,10 @@ def check_source(model_id: str | os.PathLike, revision: str | None = None) -> di
             reason = getattr(error, "strerror", None) or "no whole JSON text"
             raise NoSuchModel(f"The folder {name!r} holds no model (config.json: {reason}): name the folder that "
                               "save_pretrained has written.") from None
-        if kind != AudioFlamingo3Config.model_type:
-            raise NoSuchModel(f"The model in {name!r} is of the type {kind!r}, not "
-                              f"{AudioFlamingo3Config.model_type!r}: the course's code is for Audio Flamingo 3.")
+        known = [family.model_type for family in FAMILIES]
+        if kind not in known:
+            raise NoSuchModel(f"The model in {name!r} is of the type {kind!r}, which the course cannot teach: choose "
+                              f"one of the types {', '.join(known)} (see helpers/families.py).")
     return {} if revision is None else {"revision": revision}
 
 
@@ -96,7 +99,7 @@ def load_model(
     device_map: str | dict | None = None,
     revision: str | None = None,
     quiet: bool = False,
-) -> AudioFlamingo3ForConditionalGeneration:
+) -> PreTrainedModel:
     """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
 
     In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
@@ -111,13 +114,15 @@ def load_model(
         quiet: do not print the line that says what was chosen and why.
 
     Returns:
-        An ``AudioFlamingo3ForConditionalGeneration`` in eval mode.
+        A model of the class that ``config.json`` names, in eval mode: for AF3 an
+        ``AudioFlamingo3ForConditionalGeneration``.
 
     Raises:
         HubError: the Hub did not give it (see `hub_access`).
         NoSuchModel: see `check_source`.
         NotEnoughMemory: it does not fit here in any way.
         NoSuchDevice: a device that is not there.
+        UnknownModel: it is of a class that the course does not know, or its weights do not fill that class.
     """
     pinned = check_source(model_id, revision)
     local = model_id == TINY or Path(model_id).is_dir()
@@ -127,8 +132,10 @@ def load_model(
                                    attention=attention, device_map=device_map)
         if stored_in_4_bit:
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
-        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware, **pinned, **options)
+        kind = family_of(read_config(model_id, **pinned, **options)).model_class
+        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, kind, hardware, **pinned, **options)
     spare_audio_tower(model)
+    accept_trimmed(model)
     if is_quantized(model):
         check_quantized(model)
         _keep_packing(model)
@@ -146,16 +153,22 @@ def load_model(
     return model
 
 
-def _from_pretrained(source: str | Path, hardware: Hardware, **options) -> AudioFlamingo3ForConditionalGeneration:
-    """The one call that fetches and reads weights."""
+def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: Hardware, **options) -> PreTrainedModel:
+    """The one call that fetches and reads weights, into the class that the configuration names."""
     if hardware.quantize:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=hardware.dtype, llm_int8_skip_modules=UNQUANTIZED,
         )
-    return AudioFlamingo3ForConditionalGeneration.from_pretrained(
-        source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention, **options
+    model, info = kind.from_pretrained(
+        source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention,
+        output_loading_info=True, ignore_mismatched_sizes=True, **options  # both are looked at below
     )
+    missing = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
+    if missing:  # transformers fills them with random numbers, and prints a line
+        raise UnknownModel(f"{len(missing)} tensors of the {kind.__name__} are not among the weights in {source} "
+                           f"({missing[0]}, for one): its config.json is another model's, or the copy is not whole.")
+    return model
 
 
 @contextmanager
@@ -171,7 +184,7 @@ def _progress_bars(shown: bool):
             logging.enable_progress_bar()
 
 
-def spare_audio_tower(model: AudioFlamingo3ForConditionalGeneration) -> None:
+def spare_audio_tower(model: PreTrainedModel) -> None:
     """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
 
     Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask

@@ -24,7 +24,7 @@ A list of suffixes such as ``["q_proj", ...]`` would also match the audio tower,
 
 PARTS = {"audio_tower": "audio tower", "multi_modal_projector": "projector", "language_model": "language model",
          "lm_head": "output head"}
-"""Name inside AF3 -> what the course calls it, in the order in which a clip passes through."""
+"""Name inside a model -> what the course calls it, in the order in which a clip passes through."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,22 @@ def full_shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
     return tuple(parameter.shape if state is None else state.shape)
 
 
+def model_parts(model: torch.nn.Module) -> dict[str, str]:
+    """The parts that a model is made of, read from its children: name inside the model -> what the course calls it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    children = [*base.model.named_children(), *(child for child in base.named_children() if child[0] != "model")]
+    names = [name for name, child in children if next(child.parameters(), None) is not None]
+    known = [name for name in PARTS if name in names]
+    return {name: PARTS.get(name, name.replace("_", " ")) for name in [*known, *(n for n in names if n not in PARTS)]}
+
+
 def lora_report(model: torch.nn.Module) -> LoraReport:
-    """Count parameters, trainable parameters and adapted modules by part of an AF3, with or without an adapter."""
-    parameters, trainable = dict.fromkeys(PARTS.values(), 0), dict.fromkeys(PARTS.values(), 0)
-    adapters: dict[str, Counter] = {part: Counter() for part in PARTS.values()}
+    """Count parameters, trainable parameters and adapted modules by part of a model, with or without an adapter."""
+    parts = model_parts(model)
+    parameters, trainable = dict.fromkeys(parts.values(), 0), dict.fromkeys(parts.values(), 0)
+    adapters: dict[str, Counter] = {part: Counter() for part in parts.values()}
     for name, parameter in model.named_parameters():
-        part = next((title for key, title in PARTS.items() if f"{key}." in name), None)
+        part = next((title for key, title in parts.items() if f"{key}." in name), None)
         if part is None:
             continue
         if "lora_" not in name:
