@@ -13,8 +13,8 @@ import logging
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOMES = {
-    "profiles": ["DESCRIBE_PROMPT", "Profile", "SAMPLING_RATE", "get_profile"],
-    "hub": ["HubError", "check_access", "hub_access"],
+    "profiles": ["DESCRIBE_PROMPT", "SAMPLING_RATE", "get_profile"],
+    "hub": ["HubError", "hub_access"],
     "audio.samples": ["AudioError", "as_samples", "load_audio", "validate_audio"],
     "audio.table": ["CaptionError"],
     "audio.captions": ["group_references", "load_captions"],
@@ -22,29 +22,36 @@ _HOMES = {
     "audio.order": ["ClipStream"],
     "audio.vocabulary": ["load_vocabulary"],
     "chat": ["AudioFlamingo3DataCollator", "make_chat"],
-    "model.architecture": ["build_on_meta", "read_config"],
-    "model.memory": ["GPU_MEMORY", "MemoryEstimate", "estimate_memory", "memory_table"],
-    "model.hardware": ["Hardware", "NotEnoughMemory", "choose_hardware", "hardware_settings"],
+    "model.architecture": ["build_on_meta"],
+    "model.memory": ["estimate_memory", "memory_table"],
+    "model.hardware": ["NotEnoughMemory", "choose_hardware", "precision_arguments"],
     "model.loading": ["is_quantized", "load_model", "load_processor", "quantized_modules"],
     "model.lora": ["LANGUAGE_MODEL_TARGETS", "AdapterError", "check_adapter", "lora_report"],
-    "captioning.captions": ["CaptioningInterrupted", "caption", "generate_answers"],
+    "captioning.captions": ["CaptioningInterrupted", "caption"],
     "captioning.pipeline": ["register_pipeline"],
-    "metrics.events": ["EventScores", "claimed_relation", "event_confusions", "event_counts", "event_f1", "event_scores",
+    "metrics.events": ["claimed_relation", "event_confusions", "event_counts", "event_f1", "event_scores",
                        "order_accuracy", "true_relation"],
-    "metrics.wording": ["CaptionStatistics", "caption_statistics"],
+    "metrics.wording": ["caption_statistics"],
     "metrics.cider": ["cider_d"],
-    "metrics.intervals": ["Interval", "bootstrap_by_group", "bootstrap_difference", "bootstrap_interval"],
+    "metrics.intervals": ["bootstrap_by_group", "bootstrap_difference", "bootstrap_interval"],
     "training.guard": ["TrainingError", "TrainingGuard"],
     "training.evaluation": ["CaptionEvaluation"],
-    "training.resume": ["CheckpointError", "CheckpointMarker", "last_whole_checkpoint"],
+    "training.resume": ["CheckpointError", "last_whole_checkpoint"],
     "training.recipe": ["ensure_adapter", "lora_config", "make_trainer", "save_adapter"],
     "scale.profiling": ["model_bytes", "peak_memory", "profile_steps", "step_shares"],
-    "scale.costs": ["PEAK_FLOPS", "count_clip_flops", "estimate_cost"],
+    "scale.costs": ["count_clip_flops", "estimate_cost"],
     "show.pictures": ["plot_bars", "plot_clip", "plot_curve", "plot_intervals"],
     "show.widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],
     "setup.doctor": ["check_setup"],
     "sharing": ["write_model_card"],
 }
+FOR_YOUR_PROJECT = {
+    "AdapterError", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory", "TrainingError",
+    "DESCRIBE_PROMPT", "LANGUAGE_MODEL_TARGETS", "SAMPLING_RATE",
+    "FolderReport", "as_samples", "choose_hardware", "hub_access", "last_whole_checkpoint", "validate_audio",
+}
+"""Those that no notebook needs, but your own project may: errors to catch (their sentences say what to do), the
+course's constants, and the parts under `load_audio`, `load_model`, `read_folder` and the training command."""
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)

@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = Path(os.environ.get("COURSE_RUNS", ROOT / "runs"))
 """Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it."""
 
-
 TINY = "tiny"
 """As a model: the one that lies in ``helpers/tiny/weights``. As a data set: the sounds that the course makes itself."""
 
@@ -89,7 +88,8 @@ class Profile:
     needs_gpu: bool = False
     """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 0.0
-    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for that."""
+    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for
+    that."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 
@@ -115,45 +115,17 @@ class Profile:
 
 PROFILES = {
     "tiny": Profile(
-        name="tiny",
-        model_id="tiny",
-        dataset_id="tiny",
-        learning_rate=4e-3,
-        warmup_steps=10,
-        max_steps=200,
-        batch_size=8,
-        gradient_accumulation_steps=1,
-        logging_steps=10,
-        eval_steps=50,
-        save_steps=100,
-        gradient_checkpointing=False,
-        caption_batch_size=32,
-        least_event_f1=0.85,
-        least_changed=1.0,
-        least_style_gain=0.9,
-        measured=True,
+        name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=4e-3, warmup_steps=10, max_steps=200, batch_size=8,
+        gradient_accumulation_steps=1, logging_steps=10, eval_steps=50, save_steps=100, gradient_checkpointing=False,
+        caption_batch_size=32, least_event_f1=0.85, least_changed=1.0, least_style_gain=0.9, measured=True,
     ),
     "full": Profile(
-        name="full",
-        model_id="nvidia/audio-flamingo-3-hf",
-        dataset_id="OpenSound/AudioCaps",
-        learning_rate=1e-4,
-        max_steps=500,
-        batch_size=4,
-        gradient_accumulation_steps=4,
-        logging_steps=10,
-        eval_steps=100,
-        save_steps=250,
-        gradient_checkpointing=True,
-        caption_batch_size=8,
-        hub_model_id="audio-flamingo-3-audiocaps-lora",
-        license=License(
-            name="nvidia-oneway-noncommercial-license",
-            link="https://huggingface.co/nvidia/audio-flamingo-3-hf",
-            terms="for non-commercial research only (NVIDIA OneWay Noncommercial License)",
-        ),
-        needs_gpu=True,
-        least_disk_gb=45,  # 16.5 GB of 16-bit weights, as much again once they are merged, and checkpoints
+        name="full", model_id="nvidia/audio-flamingo-3-hf", dataset_id="OpenSound/AudioCaps", learning_rate=1e-4,
+        max_steps=500, batch_size=4, gradient_accumulation_steps=4, logging_steps=10, eval_steps=100, save_steps=250,
+        gradient_checkpointing=True, caption_batch_size=8, hub_model_id="audio-flamingo-3-audiocaps-lora",
+        license=License("nvidia-oneway-noncommercial-license", "https://huggingface.co/nvidia/audio-flamingo-3-hf",
+                        "for non-commercial research only (NVIDIA OneWay Noncommercial License)"),
+        needs_gpu=True, least_disk_gb=45,  # 16.5 GB of 16-bit weights, as much again once they are merged, checkpoints
     ),
 }
 
@@ -168,35 +140,24 @@ def with_changes(profile: Profile, changes: str) -> Profile:
     Raises:
         ValueError: no such field, or a value of the wrong kind.
     """
-    kinds = {name: kind for name, kind in get_type_hints(type(profile)).items() if name not in ("name", "license")}
+    kinds = {name: kind for name, kind in get_type_hints(Profile).items() if name not in ("name", "license")}
     values = {}
     for change in changes.replace(",", " ").split():
         name, _, text = change.partition("=")
         if name not in kinds:
             raise ValueError(f"COURSE_TRIAL has {change!r}, but a profile has no field {name!r} to change: write "
                              f"field=value with fields from {', '.join(kinds)}.")
+        now = getattr(profile, name)
         try:
-            values[name] = _parse(text, kinds[name])
-        except ValueError:
-            now = getattr(profile, name)
+            parse = {bool: {"true": True, "false": False}.__getitem__, int: int, float: float}.get(kinds[name], str)
+            value = parse(text.lower() if kinds[name] is bool else text)
+            if not text or (kinds[name] in (int, float) and not 0 <= value < float("inf")):
+                raise ValueError
+        except (KeyError, ValueError):
             raise ValueError(f"COURSE_TRIAL has {change!r}, but {name} takes a value such as {now!r}: write "
                              f"{name}={now}, for example.") from None
+        values[name] = value
     return dataclasses.replace(profile, name=f"{profile.name}-trial", **values) if values else profile
-
-
-def _parse(text: str, kind: object) -> object:
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError
-        return text.lower() == "true"
-    if kind in (int, float):
-        number = kind(text)
-        if not 0 <= number < float("inf"):
-            raise ValueError
-        return number
-    if not text:
-        raise ValueError
-    return text
 
 
 def get_profile(name: str | None = None) -> Profile:
@@ -212,8 +173,7 @@ def get_profile(name: str | None = None) -> Profile:
     changes = "" if name else os.environ.get("COURSE_TRIAL", "")
     name = name or os.environ.get("COURSE_PROFILE") or "tiny"
     if name not in PROFILES:
-        raise ValueError(
-            f"There is no profile {name!r}: set COURSE_PROFILE to one of {', '.join(map(repr, PROFILES))}, "
-            "or leave it unset for 'tiny'."
-        )
+        known = ", ".join(map(repr, PROFILES))
+        raise ValueError(f"There is no profile {name!r}: set COURSE_PROFILE to one of {known}, "
+                         "or leave it unset for 'tiny'.")
     return with_changes(PROFILES[name], changes)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from hub_client import Client, environment
-from hub_server import HubServer, Repository
+from hub_repository import Repository
+from hub_server import HubServer
 
 MODEL, DATA = "nvidia/audio-flamingo-3-hf", "OpenSound/AudioCaps"
 SHARDS, ROWS, CAPTIONS = 3, 60, {"train": 1, "validation": 5, "test": 5}

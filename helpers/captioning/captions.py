@@ -85,7 +85,8 @@ def caption(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, but it takes at least one clip to make a batch.")
     options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
-    clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if is_many(audio) else [as_samples(audio)]
+    many = is_many(audio)
+    clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if many else [as_samples(audio)]
     order = sorted(range(len(clips)), key=lambda number: len(clips[number]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     answers: list[str | None] = [None] * len(clips)
@@ -93,11 +94,12 @@ def caption(
     model.eval()  # dropout would make every answer a different one
     try:
         for batch in progress(batches) if progress else batches:
-            texts = generate_answers(model, processor, [make_chat(clips[number], prompt) for number in batch], **options)
-            for number, text in zip(batch, texts):
+            chats = [make_chat(clips[number], prompt) for number in batch]
+            texts = generate_answers(model, processor, chats, **options)
+            for number, text in zip(batch, texts, strict=True):
                 answers[number] = text
     except KeyboardInterrupt:
         raise CaptioningInterrupted(answers) from None
     finally:
         model.train(was_training)
-    return answers if is_many(audio) else answers[0]
+    return answers if many else answers[0]

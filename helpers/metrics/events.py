@@ -92,7 +92,7 @@ def event_counts(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
     """
     one_each(texts, truths)
     counts = np.zeros((len(texts), 6), dtype=int)
-    for row, text, truth in zip(counts, texts, truths):
+    for row, text, truth in zip(counts, texts, truths, strict=True):
         named, labels = mentioned_events(text, vocabulary), true_events(truth, vocabulary)
         row[HITS] = len(set(named) & set(labels))
         row[CLAIMED], row[PRESENT] = len(named), len(labels)
@@ -123,18 +123,9 @@ def order_accuracy(counts: np.ndarray) -> float:
 
 
 def event_scores(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mapping[str, str]) -> EventScores:
-    """Compare what texts claim with what is in the clips.
+    """Compare what texts claim with what is in the clips; micro-averaged: each event counts once, whatever its clip.
 
-    Args:
-        texts: one text a clip: a caption, a long answer or tags.
-        truths: one example a clip (see `true_events`), with ``relation`` where it is known.
-        vocabulary: see `mentioned_events`.
-
-    Returns:
-        Micro-averaged scores: each event counts once, whatever its clip.
-
-    Raises:
-        ValueError: not one text a clip, or no clips at all.
+    Args and errors: see `event_counts`.
     """
     counts = event_counts(texts, truths, vocabulary)
     total = counts.sum(axis=0)
@@ -142,8 +133,10 @@ def event_scores(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
                        order_accuracy(counts), total[IN_STYLE] / len(texts))
 
 
-def event_confusions(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mapping[str, str]) -> list[tuple[str, str, int]]:
-    """What was heard as what: (sound that is there but not named, sound named in its stead, how often), commonest first.
+def event_confusions(texts: Sequence[str], truths: Sequence[dict],
+                     vocabulary: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """What was heard as what: (sound that is there but not named, sound named in its stead, how often), commonest
+    first.
 
     ``"(nothing)"`` stands for a sound that was missed without a wrong one, or named without a missed one. A clip with
     two missed and two wrong sounds counts all four pairs: which was taken for which, nobody knows.
@@ -153,13 +146,13 @@ def event_confusions(texts: Sequence[str], truths: Sequence[dict], vocabulary: M
     """
     one_each(texts, truths)
     pairs: Counter = Counter()
-    for text, truth in zip(texts, truths):
+    for text, truth in zip(texts, truths, strict=True):
         named, labels = mentioned_events(text, vocabulary), true_events(truth, vocabulary)
         missed = [label for label in labels if label not in named]
         wrong = [label for label in named if label not in labels]
         if missed or wrong:
             pairs.update((there, heard) for there in missed or ["(nothing)"] for heard in wrong or ["(nothing)"])
-    return [(there, heard, count) for (there, heard), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))]
+    return sorted(((*pair, count) for pair, count in pairs.items()), key=lambda row: (-row[2], row))
 
 
 _IN_A_ROW = re.compile(r"\b(?:followed by|then|before|after|afterwards|later)\b")
@@ -167,7 +160,8 @@ _AT_ONCE = re.compile(r"\b(?:while|as|at the same time|together|during|over|with
 
 
 def claimed_relation(text: str) -> str:
-    """What a text says about time: ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...) or ``"single"``.
+    """What a text says about time: ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...) or
+    ``"single"``.
 
     Read off the linking words, sequence first; "A dog barks and then rain falls" is a sequence.
     """

@@ -18,8 +18,9 @@ FULL_SIZE_TEXT = {
     "model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
     "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 151_672, "tie_word_embeddings": False,
 }
-"""Language model of AF3: Qwen2.5-7B with AF3's extra tokens. The audio encoder is at its class's defaults. What does not
-change a shape (the base of the rotary embedding, the longest sequence) is left out: this counts, it does not run."""
+"""Language model of AF3: Qwen2.5-7B with AF3's extra tokens. The audio encoder is at its class's defaults. What does
+not change a shape (the base of the rotary embedding, the longest sequence) is left out: this counts, it does not
+run."""
 
 HOP = 160
 """Samples from one log-mel frame to the next: 10 ms at 16 kHz, as in Whisper (Radford et al. 2022, section 2.2)."""

@@ -122,10 +122,10 @@ def _progress_bars(shown: bool):
 def spare_audio_tower(model: AudioFlamingo3ForConditionalGeneration) -> None:
     """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
 
-    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask for
-    a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower then
-    keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains nothing. With
-    no input layer to name, it is passed over; the token embeddings are enough.
+    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask
+    for a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower
+    then keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains
+    nothing. With no input layer to name, it is passed over; the token embeddings are enough.
     """
     model.model.audio_tower.get_input_embeddings = _no_input_layer
 
@@ -161,9 +161,9 @@ def check_quantized(model: torch.nn.Module) -> None:
     found, wanted = set(quantized_modules(model)), set(quantizable(build_on_meta(model.config)))
     if found != wanted:
         example = sorted(found ^ wanted)[0]
-        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language model "
-                           f"({example}, for one, is wrong): this release of transformers reads the names to skip in "
-                           "another way; install the versions of constraints.txt.")
+        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language "
+                           f"model ({example}, for one, is wrong): this release of transformers reads the names to "
+                           "skip in another way; install the versions of constraints.txt.")
 
 
 def _keep_packing(model: torch.nn.Module) -> None:

@@ -111,7 +111,7 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
     shapes = {name: full_shape(parameter) for name, parameter in model.named_parameters()}
     try:
         with safe_open(weights_file, "pt") as file:
-            for key in file.keys():
+            for key in file.keys():  # noqa: SIM118 (a file of safetensors is no dictionary)
                 match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
                 if not match:
                     continue
@@ -119,7 +119,8 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
                 side = 1 if match.group(2) == "A" else 0
                 if target is None or file.get_slice(key).get_shape()[side] != target[side]:
                     raise AdapterError(f"The adapter in {name!r} does not fit {model.name_or_path} (at "
-                                       f"{match.group(1)}): it belongs to another version of the base model; train it anew.")
+                                       f"{match.group(1)}): it belongs to another version of the base model; train it "
+                                       "anew.")
     except SafetensorError:
         raise AdapterError(f"The adapter in {name!r} is broken (its weights file is cut short): copy it again, or "
                            "train it anew with notebook 03.") from None

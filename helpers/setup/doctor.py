@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from helpers.hub import HubError, check_access, is_hub_id
+from helpers.hub import OFFLINE, HubError, check_access, is_hub_id
 from helpers.model.hardware import NotEnoughMemory, choose_hardware, dtype_name
 from helpers.model.memory import GB, HEADROOM, estimate_memory
 from helpers.profiles import RUNS, TINY, Profile, get_profile
@@ -56,9 +56,8 @@ def check_device(profile: Profile) -> Finding:
     found = f"{hardware.device} ({name}), {dtype_name(hardware.dtype)}: {hardware.reason}"
     if hardware.device.startswith("cuda") or not profile.needs_gpu:
         return Finding("device", found)
-    return Finding("device", found,
-                   f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that has one (and a PyTorch "
-                   "built for it: `make lab TORCH=cuda`), or use the tiny profile (leave COURSE_PROFILE unset).")
+    return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that "
+                                    f"has one (and a PyTorch built for it: `make lab TORCH=cuda`), or {OFFLINE}.")
 
 
 def check_memory(profile: Profile) -> Finding:
@@ -71,8 +70,8 @@ def check_memory(profile: Profile) -> Finding:
         dtype, quantize = torch.float16, True
     needed = estimate_memory(profile, dtype=dtype, quantize=quantize, device=device).total
     if device == "cuda":
-        gpus = map(torch.cuda.mem_get_info, range(torch.cuda.device_count()))
-        free, total = (sum(sizes) for sizes in zip(*gpus, strict=True))
+        sizes = [torch.cuda.mem_get_info(gpu) for gpu in range(torch.cuda.device_count())]
+        free, total = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
         needed, where = needed / (1 - HEADROOM), "of the GPU"
     else:  # Apple's GPU shares the machine's memory
         memory = psutil.virtual_memory()
@@ -82,7 +81,7 @@ def check_memory(profile: Profile) -> Finding:
     found = f"{free / GB:.1f} of {total / GB:.1f} GB {where} are free"
     if free >= needed:
         return Finding("memory", found)
-    otherwise = ", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.model_id != TINY else "."
+    otherwise = f", or {OFFLINE}." if profile.model_id != TINY else "."
     return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: "
                                     f"close other programs and kernels{otherwise}")
 
@@ -95,7 +94,7 @@ def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Findi
 
     folders = folders or [Path(HF_HOME) if profile.model_id != TINY else cache_folder(), RUNS]
     there = [next(path for path in (folder, *folder.parents) if path.exists()) for folder in folders]
-    free = min(shutil.disk_usage(folder).free for folder in there)
+    free = min(shutil.disk_usage(path).free for path in there)
     found, needed = f"{free / GB:.0f} GB are free", profile.least_disk_gb * GB
     if free >= needed:
         return Finding("disk", found)
@@ -112,25 +111,24 @@ def check_hub(profile: Profile) -> list[Finding]:
     if constants.HF_HUB_OFFLINE:
         return [Finding("Hub", "switched off by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE and restart the kernel, unless "
                                                                  "everything is in the cache already.")]
-    problems: dict[str, HubError] = {}
+    problems: dict[str, str] = {}
     for repo_id, kind in ((profile.model_id, "model"), (profile.dataset_id, "dataset")):
         try:
             check_access(repo_id, kind)
         except HubError as problem:
-            problems.setdefault(problem.reason, problem)
-            if problem.reason == "unreachable":
-                break  # the other would only take its time to say the same
+            problems.setdefault(problem.reason, str(problem))
         except Exception as problem:  # whatever else the network can do wrong, a diagnosis must not fail of it
-            said = HubError(f"The Hub cannot be asked ({type(problem).__name__}): check the network, the proxy and "
-                            "HF_ENDPOINT, or use the tiny profile (leave COURSE_PROFILE unset).", "unreachable")
-            problems.setdefault(said.reason, said)
-            break
+            problems["unreachable"] = (f"The Hub cannot be asked ({type(problem).__name__}): check the network, the "
+                                       f"proxy and HF_ENDPOINT, or {OFFLINE}.")
+        if "unreachable" in problems:
+            break  # the other would only take its time to say the same
     terms = f"the weights are {profile.license.terms}" if profile.license else "no terms that the course knows of"
-    gated, other = problems.pop("gated", None), next(iter(problems.values()), None)
+    gated = problems.pop("gated", None)
+    licence = Finding("licence", "not accepted yet", gated) if gated else Finding("licence", terms)
     hub = Finding("Hub", "model and data set can be reached")
-    if other:
-        hub = Finding("Hub", _HUB_FOUND.get(other.reason, other.reason), str(other))
-    licence = Finding("licence", "not accepted yet", str(gated)) if gated else Finding("licence", terms)
+    if problems:
+        reason, fix = next(iter(problems.items()))
+        hub = Finding("Hub", _HUB_FOUND.get(reason, reason), fix)
     return [hub, licence, _check_login(reachable="unreachable" not in problems)]
 
 
@@ -141,22 +139,18 @@ _HUB_FOUND = {"missing": "the model or the data set is not there for you", "unre
 def _check_login(reachable: bool) -> Finding:
     """Whether the Hub knows the stored token."""
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError
 
     if not get_token():
         return Finding("login", "none (needed only to share your adapter)")
-    if not reachable:
-        return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
     try:
-        HfApi().whoami()
-    except HfHubHTTPError as error:
-        if error.response.status_code == 401:
+        if reachable:
+            HfApi().whoami()
+            return Finding("login", "the Hub knows the stored token")
+    except Exception as error:  # whatever the network can do wrong, a diagnosis must not fail of it
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
             return Finding("login", "the Hub does not know the stored token",
                            "Log in again with `hf auth login`, or forget the token with `hf auth logout`.")
-        return Finding("login", f"a token is stored; the Hub answers with error {error.response.status_code}")
-    except Exception:  # whatever the network can do wrong, a diagnosis must not fail of it
-        return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
-    return Finding("login", "the Hub knows the stored token")
+    return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
 
 
 def check_setup(profile: Profile | None = None) -> Diagnosis:

@@ -60,13 +60,13 @@ class TrainingGuard(TrainerCallback):
         labels = inputs.get("labels")
         if labels is not None and not (labels != IGNORED).any():
             raise TrainingError(
-                f"All labels of a batch of step {step} are masked ({IGNORED}), so there is nothing to learn from it: look "
-                "at the collator's labels, and whether a maximum length cuts the answers off."
+                f"All labels of a batch of step {step} are masked ({IGNORED}), so there is nothing to learn from it: "
+                "look at the collator's labels, and whether a maximum length cuts the answers off."
             )
         if not torch.isfinite(loss).all():
             raise TrainingError(
-                f"The loss of step {step} is {loss.item()}: lower the learning rate, look for damaged weights or audio, "
-                "and train in float32 or bfloat16 rather than float16 if it happens at once."
+                f"The loss of step {step} is {loss.item()}: lower the learning rate, look for damaged weights or "
+                "audio, and train in float32 or bfloat16 rather than float16 if it happens at once."
             )
         if not loss.requires_grad:
             raise TrainingError(
@@ -90,8 +90,8 @@ class TrainingGuard(TrainerCallback):
         if not alive:
             raise TrainingError(
                 f"The adapter gets no gradient: after step {state.global_step + 1} the gradients of all {len(tensors)} "
-                "trainable tensors are missing or zero; is the adapter on modules that the forward pass uses, and is it "
-                "switched on?"
+                "trainable tensors are missing or zero; is the adapter on modules that the forward pass uses, and is "
+                "it switched on?"
             )
 
 

@@ -20,7 +20,7 @@ from helpers.audio.captions import load_captions
 from helpers.audio.order import ClipStream, SkipSeen
 from helpers.audio.table import check_folder
 from helpers.chat import AudioFlamingo3DataCollator
-from helpers.model.hardware import hardware_settings
+from helpers.model.hardware import precision_arguments
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.profiles import Profile
@@ -59,7 +59,7 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         # Each process makes its own batches. Accelerate's default for a stream lets the first make all of them, glue
         # them together and cut them up again, which takes tensors of one length and one window a clip.
         "accelerator_config": {"dispatch_batches": False},
-        **hardware_settings(model, profile.gradient_checkpointing),
+        **precision_arguments(model, profile.gradient_checkpointing),
     }
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
     if processes > 1:
@@ -67,11 +67,11 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         settings["ddp_find_unused_parameters"] = False
     arguments = TrainingArguments(**{**settings, **overrides})
     if arguments.world_size != processes:
-        raise TrainingError(f"{processes} processes were launched, but they do not work together on {model.device.type}: each "
-                            "would train a model of its own; launch one process.")
+        raise TrainingError(f"{processes} processes were launched, but they do not work together on "
+                            f"{model.device.type}: each would train a model of its own; launch one process.")
     if arguments.n_gpu > 1:
-        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply the
-        # batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
+        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply
+        # the batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
         arguments._n_gpu = 1
     spread = getattr(model, "hf_device_map", None) is not None
     if model.device.type == "cuda" and not spread and model.device != arguments.device:
@@ -84,7 +84,8 @@ def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | No
     """The profile's streams: clips to train on, and clips to evaluate on if there are any.
 
     Of the tiny data set and of one on the Hub: the first ``train_clips`` of its training split, and the next
-    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: all clips of its training split, and of its validation split if it has one.
+    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: all clips of its
+    training split, and of its validation split if it has one.
     """
     if Path(profile.dataset_id).is_dir():
         held_out = "validation" in check_folder(Path(profile.dataset_id))

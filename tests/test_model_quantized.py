@@ -86,11 +86,12 @@ def test_what_is_not_quantized_keeps_its_dtype_and_the_adapters_are_in_float32()
 
 
 @pytest.mark.parametrize("quantize", [False, True], ids=["plain", "4-bit"])
-@pytest.mark.parametrize("checkpointing", [None, "not reentrant", "reentrant"])
+@pytest.mark.parametrize("checkpointing", [None, "not reentrant", pytest.param("reentrant", marks=pytest.mark.slow)])
 def test_every_adapter_gets_a_gradient_and_checkpointing_changes_none(batch, quantize, checkpointing):
     model = _adapted(quantize=quantize)
     expected = _gradients(model, batch)
-    assert len(expected) == 56 and all(gradient.abs().sum() > 0 for gradient in expected.values())  # A and B of 28 matrices
+    # A and B of 28 matrices
+    assert len(expected) == 56 and all(gradient.abs().sum() > 0 for gradient in expected.values())
     if checkpointing:
         _checkpoint(model, checkpointing == "reentrant")
         for name, gradient in _gradients(model, batch).items():
@@ -123,6 +124,7 @@ def test_a_training_step_after_an_evaluation_is_the_same_as_before(batch):
         torch.testing.assert_close(gradient, before[name], rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.slow
 def test_fine_tuning_in_four_bits_from_start_to_end(processor, test_clips, tmp_path):
     """Trainer with checkpointing and evaluations, adapter saved, put on a fresh 4-bit base, and captions from it."""
     profile = dataclasses.replace(TINY, max_steps=6, batch_size=4, eval_steps=3, logging_steps=1, warmup_steps=0,
@@ -160,6 +162,7 @@ def _next_scores(model, processor, clips) -> torch.Tensor:
         return model.eval()(**inputs.to(model.device, model.dtype), logits_to_keep=1).logits
 
 
+@pytest.mark.slow
 def test_a_merge_in_four_bits_rounds_but_works_down_to_the_pipeline(processor, test_clips, tmp_path, capsys):
     from transformers import pipeline
 

@@ -46,9 +46,13 @@ def test_one_command_moves_the_whole_course(copy, monkeypatch):
     assert badges.read_setting() == {"repository": "somebody/a-fork", "ref": "v1.2"}
     assert badges.disagreements(copy) == []
     for name in NOTEBOOKS:
-        old, new = (json.loads((root / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")) for root in (ROOT, copy))
+        old, new = (
+            json.loads((root / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")) for root in (ROOT, copy)
+        )
         assert "somebody/a-fork/blob/v1.2" in "".join(new["cells"][0]["source"])
-        differ = [number for number, cells in enumerate(zip(old["cells"], new["cells"])) if cells[0] != cells[1]]
+        differ = [
+            number for number, cells in enumerate(zip(old["cells"], new["cells"], strict=True)) if cells[0] != cells[1]
+        ]
         assert len(differ) == 2, "the badge's cell and the set-up cell, nothing else"
 
 
@@ -116,8 +120,10 @@ def _repository(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_notebook_alone_on_colab_runs_to_its_end(tmp_path, monkeypatch):
-    """A fresh folder with one notebook in it, google.colab loaded as in Colab's kernel, the course in a git repository."""
+    """A fresh folder with one notebook in it, google.colab loaded as in Colab's kernel, the course in a git
+    repository."""
     served = _repository(tmp_path / "served")
     package = tmp_path / "stub" / "google" / "colab"
     package.mkdir(parents=True)

@@ -1,4 +1,5 @@
-"""AF3 at full size, on the meta device: what is there, where adapters go, and how long a clip is for encoder and chat."""
+"""AF3 at full size, on the meta device: what is there, where adapters go, and how long a clip is for encoder and
+chat."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def test_lora_by_regular_expression_leaves_the_tower_alone():
     assert report.total_trainable == report.trainable["language model"] == 40_370_176
     kinds = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     assert report.adapters["language model"] == dict.fromkeys(kinds, 28)
-    assert not report.adapters["audio tower"] and not report.adapters["projector"] and not report.adapters["output head"]
+    assert (
+        not report.adapters["audio tower"] and not report.adapters["projector"] and not report.adapters["output head"]
+    )
 
 
 def test_lora_by_suffix_does_not():
@@ -47,7 +50,8 @@ def test_lora_by_suffix_does_not():
     report = lora_report(_adapted(LoraConfig(
         r=16, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])))
     assert (report.total_trainable, report.trainable["audio tower"]) == (44_302_336, 3_932_160)
-    assert report.adapters["audio tower"] == dict.fromkeys(["q_proj", "k_proj", "v_proj"], 32)  # 96 modules, 192 tensors
+    # 96 modules, 192 tensors
+    assert report.adapters["audio tower"] == dict.fromkeys(["q_proj", "k_proj", "v_proj"], 32)
 
 
 def test_the_estimate_counts_the_same_adapters():
@@ -64,23 +68,44 @@ def test_what_four_bits_would_quantize():
 def collator(processor):
     """AF3's own settings (128 mel bins, windows of 30 s, 10 minutes at most); the tokenizer alone is the tiny one."""
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=30, return_attention_mask=True)
-    return AudioFlamingo3DataCollator(AudioFlamingo3Processor(
-        feature_extractor=extractor, tokenizer=processor.tokenizer, chat_template=processor.chat_template, max_audio_len=600))
+    return AudioFlamingo3DataCollator(
+        AudioFlamingo3Processor(
+            feature_extractor=extractor,
+            tokenizer=processor.tokenizer,
+            chat_template=processor.chat_template,
+            max_audio_len=600,
+        )
+    )
 
 
 @pytest.fixture(scope="module")
 def narrow(processor):
     """AF3 with its own windows and mel bins, and next to no width: its encoder really runs."""
-    return AudioFlamingo3ForConditionalGeneration(AudioFlamingo3Config(
-        audio_token_id=processor.audio_token_id,
-        audio_config={"model_type": "audioflamingo3_encoder", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-                      "num_attention_heads": 1},
-        text_config={"model_type": "qwen2", "vocab_size": len(processor.tokenizer), "hidden_size": 8, "intermediate_size": 8,
-                     "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1},
-    )).eval()
+    return AudioFlamingo3ForConditionalGeneration(
+        AudioFlamingo3Config(
+            audio_token_id=processor.audio_token_id,
+            audio_config={
+                "model_type": "audioflamingo3_encoder",
+                "hidden_size": 8,
+                "intermediate_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 1,
+            },
+            text_config={
+                "model_type": "qwen2",
+                "vocab_size": len(processor.tokenizer),
+                "hidden_size": 8,
+                "intermediate_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 1,
+                "num_key_value_heads": 1,
+            },
+        )
+    ).eval()
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.99, 4.0, 10.0, 29.99, 30.0, 30.1, 59.97, 95.3, 600.0])
+@pytest.mark.parametrize("seconds", [0.1, 0.99, 4.0, 10.0, 29.99, 30.0, 30.1, 59.97, 95.3,
+                                     pytest.param(600.0, marks=pytest.mark.slow)])
 def test_as_many_placeholders_as_encoder_frames(collator, narrow, seconds):
     samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * 16_000)).astype(np.float32)
     batch = collator([{"audio": {"array": samples, "sampling_rate": 16_000}, "caption": "Noise"}])
@@ -94,4 +119,7 @@ def test_as_many_placeholders_as_encoder_frames(collator, narrow, seconds):
 
 def test_what_comes_after_ten_minutes_is_cut():
     config = read_config(FULL.model_id)
-    assert count_windows(660, config) == 20 and count_audio_tokens(660, config) == count_audio_tokens(600, config) == 15_000
+    assert (
+        count_windows(660, config) == 20
+        and count_audio_tokens(660, config) == count_audio_tokens(600, config) == 15_000
+    )

@@ -30,7 +30,9 @@ def test_each_phase_is_charged_with_its_own_time(adapted, processor, monkeypatch
         return lambda *args, **kwargs: (time.sleep(seconds), function(*args, **kwargs))[1]
 
     plain = step_shares(profile_steps(adapted, AudioFlamingo3DataCollator(processor), stream(), 2, steps=1, warmup=1))
-    monkeypatch.setattr("helpers.scale.profiling.as_samples", slowed(lambda audio: real_samples(audio), pauses["decode"] / 2))
+    monkeypatch.setattr(
+        "helpers.scale.profiling.as_samples", slowed(lambda audio: real_samples(audio), pauses["decode"] / 2)
+    )
     monkeypatch.setattr(base.model.audio_tower, "forward", slowed(base.model.audio_tower.forward, pauses["encoder"]))
     language_model = base.model.language_model
     monkeypatch.setattr(language_model, "forward", slowed(language_model.forward, pauses["language model"]))

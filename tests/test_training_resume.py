@@ -12,13 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
-from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from helpers import CaptionError, CheckpointError, get_profile, last_whole_checkpoint, load_captions, load_model
-from helpers.audio.order import SEEN, ClipStream, SkipSeen
+from helpers import CheckpointError, get_profile, last_whole_checkpoint, load_captions, load_model
 from helpers.training.recipe import make_trainer, save_adapter
 from helpers.training.resume import MARKER, is_whole
 
@@ -46,8 +43,16 @@ class Interrupt(TrainerCallback):
 
 
 def run(processor, output: Path, *, resume: bool = False, callbacks=(), **overrides):
-    trainer = make_trainer(SHORT, load_model(quiet=True), processor, output, callbacks=list(callbacks), save_only_model=False,
-                           disable_tqdm=True, **overrides)
+    trainer = make_trainer(
+        SHORT,
+        load_model(quiet=True),
+        processor,
+        output,
+        callbacks=list(callbacks),
+        save_only_model=False,
+        disable_tqdm=True,
+        **overrides,
+    )
     checkpoint = last_whole_checkpoint(output) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
@@ -69,6 +74,7 @@ def uninterrupted(one_thread, processor, tmp_path_factory):
     return history(trainer), adapter_bytes(trainer, processor, folder / "adapter")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_adapter_bit_for_bit(processor, uninterrupted, tmp_path):
     torch.rand(7)  # whatever was drawn before must not matter
     trainer = run(processor, tmp_path / "checkpoints")
@@ -78,9 +84,14 @@ def test_the_same_seed_gives_the_same_adapter_bit_for_bit(processor, uninterrupt
 
 
 # (steps done, event, loader workers of the second part)
-@pytest.mark.parametrize("step, event, workers", [(1, "on_step_end", 0), (3, "on_substep_end", 0), (4, "on_save", 2)],
-                         ids=["before the first save", "inside a step", "during the second save, then with workers"])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(processor, uninterrupted, tmp_path, step, event, workers):
+@pytest.mark.parametrize("step, event, workers", [
+    pytest.param(1, "on_step_end", 0, id="before the first save", marks=pytest.mark.slow),
+    pytest.param(3, "on_substep_end", 0, id="inside a step"),
+    pytest.param(4, "on_save", 2, id="during the second save, then with workers", marks=pytest.mark.slow),
+])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    processor, uninterrupted, tmp_path, step, event, workers
+):
     with pytest.raises(KeyboardInterrupt):
         run(processor, tmp_path / "checkpoints", callbacks=[Interrupt(step, event)])
     last = last_whole_checkpoint(tmp_path / "checkpoints")
@@ -95,7 +106,7 @@ import dataclasses, os, signal, sys
 from pathlib import Path
 import torch
 sys.path.insert(0, "tests")
-from test_resume import SHORT, run
+from test_training_resume import SHORT, run
 from helpers import load_processor
 
 whole_save = torch.save
@@ -109,6 +120,7 @@ run(load_processor(), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_save_that_was_killed_is_never_loaded(processor, uninterrupted, tmp_path):
     output = tmp_path / "checkpoints"
     done = subprocess.run([sys.executable, "-c", KILLED, str(output)], cwd=ROOT, capture_output=True, text=True,
@@ -122,6 +134,7 @@ def test_a_save_that_was_killed_is_never_loaded(processor, uninterrupted, tmp_pa
     assert is_whole(output / "checkpoint-4") and is_whole(output / "checkpoint-5")
 
 
+@pytest.mark.slow
 def test_a_list_of_clips_is_resumed_exactly_too(processor, test_clips, tmp_path):
     """Here the order is the Trainer's own: shuffled, and skipped by index."""
     whole = run(processor, tmp_path / "run", train=test_clips[:6])
@@ -175,86 +188,22 @@ def test_a_new_run_puts_an_old_ones_checkpoints_aside(processor, tmp_path):
     assert not (tmp_path / "abandoned-4" / "of the run before that").exists()
 
 
-# ----------------------------------------------------------------------------------------------------------- order
-def numbers(length: int = 7, shards: int = 3):
-    return Dataset.from_dict({"n": list(range(length))}).to_iterable_dataset(num_shards=shards)
-
-
-def batches(stream: ClipStream, size: int, count: int, workers: int = 0) -> list:
-    loader = DataLoader(stream, batch_size=size, num_workers=workers,
-                        collate_fn=SkipSeen(lambda rows: {"n": [row["n"] for row in rows]}))
-    return [batch for batch, _ in zip(loader, range(count))]
-
-
-EXPECTED = [{"n": [(4 * batch + clip) % 7 for clip in range(4)]} for batch in range(9)]
-
-
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_the_order_does_not_depend_on_loader_workers(workers):
-    assert batches(ClipStream(numbers(), 4, endless=True), 4, 9, workers) == EXPECTED
-
-
-@pytest.mark.parametrize("done", range(5))
-@pytest.mark.parametrize("with_state", [True, False])
-def test_a_stream_goes_on_from_any_batch(done, with_state):
-    first = ClipStream(numbers(), 4, endless=True)
-    loader = iter(DataLoader(first, batch_size=4, collate_fn=list))
-    for _ in range(done + 2):  # a loader reads ahead of the step that is done
-        next(loader)
-    position = json.loads(json.dumps(first.position(4 * done)))
-    assert ("state" in position) == (done > 0)
-    if not with_state:
-        position = {"clips": 4 * done}
-    second = ClipStream(numbers(), 4, endless=True)
-    second.resume(done, position)
-    assert batches(second, 4, 9) == [{}] * done + EXPECTED[done:]
-
-
-def test_processes_share_each_batch_out():
-    from accelerate.data_loader import IterableDatasetShard
-
-    shards = [IterableDatasetShard(ClipStream(numbers(), 4, endless=True), batch_size=2, num_processes=2, process_index=rank)
-              for rank in range(2)]
-    for expected, left, right in zip(EXPECTED, *(DataLoader(shard, batch_size=2, collate_fn=list) for shard in shards)):
-        assert [row["n"] for row in left + right] == expected["n"]
-
-
-def test_reading_a_sibling_stream_in_between_does_not_move_the_position():
-    """Streams made of one another share the dictionary of their state."""
-    stream = load_captions("tiny", "train")
-    train = ClipStream(stream.take(400), 10, endless=True)
-    iterator = iter(train)
-    first = [next(iterator)["audiocap_id"] for _ in range(250)]
-    list(stream.skip(1190).take(2))
-    first += [next(iterator)["audiocap_id"] for _ in range(70)]
-    resumed = ClipStream(stream.take(400), 10, endless=True)
-    resumed.resume(0, train.position(310))
-    following = iter(resumed)
-    assert [next(following)["audiocap_id"] for _ in range(10)] == first[310:]
-
-
-def test_nothing_is_decoded_before_it_is_collated(monkeypatch):
-    from helpers.audio import captions as data
-
-    monkeypatch.setattr(data, "load_audio", lambda *_: pytest.fail("decoded"))
-    stream = ClipStream(load_captions("tiny", "train").take(8), 4)
-    stream.resume(1, {"clips": 4})
-    assert [clip if clip == SEEN else set(clip["audio"]) for clip in stream] == [SEEN] * 4 + [{"bytes", "path"}] * 4
-
-
-def test_an_empty_stream_says_so():
-    with pytest.raises(CaptionError, match="no clips"):
-        next(iter(ClipStream(numbers().take(0), 4, endless=True)))
-
-
 def test_no_gradient_is_carried_over_the_end_of_a_pass(base_model, model, processor, tmp_path):
     """The plain Trainer's stream ends inside step 2 here, and it adds the orphaned gradients to the next step's.
 
     With a learning rate of 0 each step's loss is the unchanged model's, over the clips of that step.
     """
     profile = dataclasses.replace(SHORT, max_steps=3, batch_size=1, lora_dropout=0.0)
-    trainer = make_trainer(profile, model, processor, tmp_path, learning_rate=0.0, eval_strategy="no", save_strategy="no",
-                           disable_tqdm=True)
+    trainer = make_trainer(
+        profile,
+        model,
+        processor,
+        tmp_path,
+        learning_rate=0.0,
+        eval_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
     trainer.train()
     clips = list(load_captions("tiny", "train").take(3))
     with torch.no_grad():

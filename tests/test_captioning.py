@@ -42,8 +42,10 @@ def test_every_way_to_hand_over_a_clip(base_model, processor, sounds, test_clips
 def test_greedy_by_default_and_sampling_on_request(base_model, processor, sounds):
     assert caption(base_model, processor, sounds[0]) == caption(base_model, processor, sounds[0])
     set_seed(0)
-    wild = {caption(base_model, processor, sounds[0], do_sample=True, temperature=5.0, top_k=0, top_p=1.0, max_new_tokens=8)
-            for _ in range(3)}
+    wild = {
+        caption(base_model, processor, sounds[0], do_sample=True, temperature=5.0, top_k=0, top_p=1.0, max_new_tokens=8)
+        for _ in range(3)
+    }
     assert len(wild) == 3
 
 

@@ -68,10 +68,15 @@ def test_time_and_money_are_plain_arithmetic():
     assert (four.hours, four.price) == (pytest.approx(0.5), pytest.approx(6.0))
 
 
-@pytest.mark.parametrize("gpu, changed, message", [
-    ("Z80", {}, "no peak on record for the GPU 'Z80'"), ("T4", {"utilisation": 1.5}, "utilisation of 1.5 is impossible"),
-    ("T4", {"gpus": 0}, "0 GPUs at"), ("T4", {"price_per_hour": -1}, "no negative price"),
-])
+@pytest.mark.parametrize(
+    "gpu, changed, message",
+    [
+        ("Z80", {}, "no peak on record for the GPU 'Z80'"),
+        ("T4", {"utilisation": 1.5}, "utilisation of 1.5 is impossible"),
+        ("T4", {"gpus": 0}, "0 GPUs at"),
+        ("T4", {"price_per_hour": -1}, "no negative price"),
+    ],
+)
 def test_impossible_assumptions_are_refused(gpu, changed, message):
     with pytest.raises(ValueError, match=message):
         estimate_cost(1e15, gpu, **{"utilisation": 0.4, "price_per_hour": 1.0} | changed)

@@ -14,8 +14,15 @@ from helpers.training.recipe import make_trainer
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Batches of two with answers of different lengths: K differs from batch to batch, and the last one is short.
-SHORT = dataclasses.replace(get_profile("tiny"), max_steps=2, batch_size=2, gradient_accumulation_steps=3, warmup_steps=0,
-                            eval_steps=1, logging_steps=1)
+SHORT = dataclasses.replace(
+    get_profile("tiny"),
+    max_steps=2,
+    batch_size=2,
+    gradient_accumulation_steps=3,
+    warmup_steps=0,
+    eval_steps=1,
+    logging_steps=1,
+)
 
 
 def hits(prediction) -> dict:
@@ -29,8 +36,16 @@ def hits(prediction) -> dict:
 def trained(one_thread, processor, test_clips, tmp_path_factory):
     trainers = {}
     for trim in (True, False):
-        trainer = make_trainer(SHORT, load_model(quiet=True), processor, tmp_path_factory.mktemp("run"), train=test_clips[:11],
-                               evaluation=test_clips[17:24], save_strategy="no", disable_tqdm=True)
+        trainer = make_trainer(
+            SHORT,
+            load_model(quiet=True),
+            processor,
+            tmp_path_factory.mktemp("run"),
+            train=test_clips[:11],
+            evaluation=test_clips[17:24],
+            save_strategy="no",
+            disable_tqdm=True,
+        )
         trainer.data_collator.trim_logits = trim
         trainer.compute_metrics = hits
         # AF3 hands its audio hidden states over beside the logits; neither is worth keeping for all clips.
@@ -47,8 +62,10 @@ def test_the_same_losses_with_accumulation_and_evaluation(trained, key):
 
 
 def test_the_same_metrics_from_gathered_labels(trained):
-    trimmed, whole = ([(row["eval_tokens"], row["eval_hits"]) for row in trained[trim].state.log_history if "eval_hits" in row]
-                      for trim in (True, False))
+    trimmed, whole = (
+        [(row["eval_tokens"], row["eval_hits"]) for row in trained[trim].state.log_history if "eval_hits" in row]
+        for trim in (True, False)
+    )
     assert trimmed == whole and trimmed[-1][1] > 0
 
 
@@ -74,14 +91,22 @@ def test_the_number_of_items_is_the_number_of_trained_tokens(trained, test_clips
     assert counts == [expected, expected]
 
 
+@pytest.mark.slow
 def test_accumulating_equals_one_larger_batch(processor, test_clips, tmp_path):
     """Each token counts the same, whichever micro-batch it comes in."""
     norms = []
     for batch, accumulate in ((6, 1), (2, 3)):
         profile = dataclasses.replace(SHORT, max_steps=1, batch_size=batch, gradient_accumulation_steps=accumulate,
                                       lora_dropout=0.0)
-        trainer = make_trainer(profile, load_model(quiet=True), processor, tmp_path, train=test_clips[:6], save_strategy="no",
-                               disable_tqdm=True)
+        trainer = make_trainer(
+            profile,
+            load_model(quiet=True),
+            processor,
+            tmp_path,
+            train=test_clips[:6],
+            save_strategy="no",
+            disable_tqdm=True,
+        )
         trainer.train()
         norms.append([trainer.state.log_history[0][key] for key in ("loss", "grad_norm")])
     assert np.allclose(norms[0], norms[1], rtol=2e-5)

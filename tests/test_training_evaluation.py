@@ -13,7 +13,6 @@ from transformers import set_seed
 
 from helpers import (
     CaptionEvaluation,
-    Interval,
     cider_d,
     event_scores,
     get_profile,
@@ -25,6 +24,7 @@ from helpers import (
     upload_clip,
 )
 from helpers.audio.captions import DecodedAudio
+from helpers.metrics.intervals import Interval
 from helpers.tiny.captions import EVENTS
 from helpers.training.recipe import make_trainer
 
@@ -35,12 +35,23 @@ def watched(processor, tmp_path_factory):
     """A run of four steps with an evaluation every other step."""
     from helpers import load_model
 
-    profile = dataclasses.replace(get_profile("tiny"), max_steps=4, train_clips=16, eval_clips=4, batch_size=4, eval_steps=2)
+    profile = dataclasses.replace(
+        get_profile("tiny"), max_steps=4, train_clips=16, eval_clips=4, batch_size=4, eval_steps=2
+    )
     clips = list(load_captions("tiny", "validation").take(5))
     set_seed(0)  # an adapter's first matrices are random
     watcher = CaptionEvaluation(processor, clips, EVENTS, batch_size=5, max_new_tokens=20)
-    trainer = make_trainer(profile, load_model(quiet=True), processor, tmp_path_factory.mktemp("run"), callbacks=[watcher],
-                           logging_steps=1, save_strategy="no", disable_tqdm=True, warmup_steps=0)
+    trainer = make_trainer(
+        profile,
+        load_model(quiet=True),
+        processor,
+        tmp_path_factory.mktemp("run"),
+        callbacks=[watcher],
+        logging_steps=1,
+        save_strategy="no",
+        disable_tqdm=True,
+        warmup_steps=0,
+    )
     trainer.train()
     return trainer, watcher, clips
 
@@ -49,7 +60,7 @@ def test_the_metric_stands_beside_the_loss(watched):
     trainer, watcher, clips = watched
     rows = [row for row in trainer.state.log_history if "eval_loss" in row]
     assert [row["step"] for row in rows] == [2, 4] and len(watcher.captions) == 2
-    for row, texts in zip(rows, watcher.captions):
+    for row, texts in zip(rows, watcher.captions, strict=True):
         assert row["eval_cider_d"] == pytest.approx(cider_d(texts, [[clip["caption"]] for clip in clips]).mean())
         assert row["eval_event_f1"] == pytest.approx(event_scores(texts, clips, EVENTS).f1)
 
@@ -62,10 +73,13 @@ def test_evaluate_returns_the_metric_and_training_goes_on_as_before(watched):
     assert trainer.state.log_history[-1]["eval_cider_d"] == metrics["eval_cider_d"]
 
 
+@pytest.mark.slow
 def test_captioning_on_the_way_does_not_change_the_training(processor, watched, tmp_path):
     from helpers import load_model
 
-    profile = dataclasses.replace(get_profile("tiny"), max_steps=4, train_clips=16, eval_clips=4, batch_size=4, eval_steps=2)
+    profile = dataclasses.replace(
+        get_profile("tiny"), max_steps=4, train_clips=16, eval_clips=4, batch_size=4, eval_steps=2
+    )
     set_seed(0)
     alone = make_trainer(profile, load_model(quiet=True), processor, tmp_path, logging_steps=1, save_strategy="no",
                          disable_tqdm=True, warmup_steps=0)
@@ -82,7 +96,9 @@ def test_one_clip_is_too_few(processor, test_clips):
 def test_the_curve_shows_loss_and_metric(watched):
     history = watched[0].state.log_history
     with_scores = plot_curve(history)
-    plain = plot_curve([{key: value for key, value in row.items() if key not in ("eval_cider_d", "eval_event_f1")} for row in history])
+    plain = plot_curve(
+        [{key: value for key, value in row.items() if key not in ("eval_cider_d", "eval_event_f1")} for row in history]
+    )
     assert "CIDEr-D of the captions goes from" in with_scores.alt and "CIDEr-D" not in plain.alt
     assert _height(with_scores) > 1.5 * _height(plain)
 
@@ -137,7 +153,9 @@ def test_another_start_is_another_clip_and_plain_rows_stand_alone():
 
 def test_the_tiny_test_split_has_five_references():
     clips = group_references(load_captions("tiny", "test"), clips=7)
-    assert len(clips) == 7 and all(len(set(clip["references"])) == 5 and clip["caption"] in clip["references"] for clip in clips)
+    assert len(clips) == 7 and all(
+        len(set(clip["references"])) == 5 and clip["caption"] in clip["references"] for clip in clips
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- upload

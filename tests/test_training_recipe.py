@@ -27,10 +27,10 @@ def _notebook_values(model, profile) -> dict:
     from peft import LoraConfig
     from transformers import TrainingArguments
 
-    from helpers import hardware_settings
+    from helpers import precision_arguments
 
-    names = {"LoraConfig": LoraConfig, "TrainingArguments": TrainingArguments, "hardware_settings": hardware_settings,
-             "profile": profile, "model": model}
+    names = {"LoraConfig": LoraConfig, "TrainingArguments": TrainingArguments,
+             "precision_arguments": precision_arguments, "profile": profile, "model": model}
     exec(lora[lora.index("lora = ") : lora.index("model = get_peft_model")], names)
     exec(arguments, names)
     return names
@@ -135,9 +135,12 @@ def test_a_saved_adapter_names_no_machine(model, processor, short, tmp_path):
     folder = save_adapter(trainer, processor, tmp_path / "adapter")
     for file in folder.iterdir():
         if file.suffix in {".json", ".md", ".jinja"}:
-            assert str(ROOT) not in file.read_text(encoding="utf-8") and str(Path.home()) not in file.read_text(encoding="utf-8")
+            assert str(ROOT) not in file.read_text(encoding="utf-8") and str(Path.home()) not in file.read_text(
+                encoding="utf-8"
+            )
 
 
+@pytest.mark.slow
 def test_a_missing_or_broken_adapter_is_trained_anew(short, tmp_path, monkeypatch, capsys):
     profile = dataclasses.replace(short, name="short")
     monkeypatch.setattr("helpers.profiles.RUNS", tmp_path)
@@ -156,7 +159,12 @@ def _truth(*labels, relation="sequence"):
 
 
 def test_event_scores_by_hand():
-    texts = ["A dog barks followed by rain falling", "Rain falls followed by a dog barking", "A cat meows", "The audio clip is silent."]
+    texts = [
+        "A dog barks followed by rain falling",
+        "Rain falls followed by a dog barking",
+        "A cat meows",
+        "The audio clip is silent.",
+    ]
     truths = [_truth("dog", "rain"), _truth("dog", "rain"), _truth("cat", "bell", relation="overlap"), _truth("siren")]
     scores = event_scores(texts, truths, EVENTS)
     assert scores.precision == 1.0 and scores.recall == pytest.approx(5 / 7) and scores.f1 == pytest.approx(10 / 12)
@@ -170,7 +178,9 @@ def test_event_scores_count_what_is_not_there_and_read_captions_without_truth():
         event_scores(["A dog barks"], [_truth("dog")] * 2, EVENTS)
 
 
-@pytest.mark.parametrize("text, like", [("A dog barks", True), ("The audio clip contains a dog.", False), ("dog, rain", False), ("", False)])
+@pytest.mark.parametrize(
+    "text, like", [("A dog barks", True), ("The audio clip contains a dog.", False), ("dog, rain", False), ("", False)]
+)
 def test_what_reads_like_audiocaps(text, like):
     assert reads_like_audiocaps(text) is like
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from helpers import estimate_memory, get_profile
+from helpers import get_profile
 from helpers.setup import doctor as checks
-from helpers.setup.doctor import Diagnosis, Finding, check_setup
+from helpers.setup.doctor import check_setup
 
 TINY, FULL = get_profile("tiny"), get_profile("full")
 
@@ -18,23 +18,21 @@ TINY, FULL = get_profile("tiny"), get_profile("full")
 def test_this_machine_is_well():
     diagnosis = check_setup(TINY)
     assert diagnosis.problems == []
-    assert {finding.what for finding in diagnosis.findings} >= {"Python", "libraries", "labels", "device", "memory", "disk", "Hub"}
+    assert {finding.what for finding in diagnosis.findings} >= {
+        "Python",
+        "libraries",
+        "labels",
+        "device",
+        "memory",
+        "disk",
+        "Hub",
+    }
     assert str(diagnosis).count("\n") == len(diagnosis.findings) - 1
-
-
-def test_a_diagnosis_prints_the_repair_below_the_table():
-    text = str(Diagnosis((Finding("memory", "plenty"), Finding("disk", "full", "Make room."))))
-    assert text == "ok memory  plenty\n!  disk    full\n\ndisk: Make room."
 
 
 @pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0), (4, 0, 0)])
 def test_other_pythons(version):
     assert "3.10 to 3.13" in checks.check_python(version).fix
-
-
-@pytest.mark.parametrize("version", [(3, 10, 0), (3, 13, 9)])
-def test_supported_pythons(version):
-    assert checks.check_python(version).fix is None
 
 
 def test_an_old_transformers():
@@ -68,7 +66,9 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Pretended")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number=0: (int(free[number] * checks.GB), 24 * checks.GB))
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda number=0: (int(free[number] * checks.GB), 24 * checks.GB)
+        )
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 0)
 
@@ -85,25 +85,11 @@ def test_device_and_memory_follow_the_choice_that_loading_makes(gpu):
     assert "4-bit" not in checks.check_device(FULL).found and checks.check_memory(FULL).fix is None
 
 
-def test_several_gpus_are_counted_together(gpu):
-    gpu(12, 12, capability=(8, 0))
-    assert "cuda:0,1" in checks.check_device(FULL).found
-    assert checks.check_memory(FULL).found == "24.0 of 48.0 GB of the GPU are free" and checks.check_memory(FULL).fix is None
-
-
 def test_a_small_gpu(gpu):
     gpu(6)
     assert "Even in 4 bits" in checks.check_device(FULL).fix
     assert "close other programs and kernels" in checks.check_memory(FULL).fix
     assert checks.check_device(TINY).fix is checks.check_memory(TINY).fix is None
-
-
-def test_a_gpu_with_room_for_captions_alone(gpu):
-    gpu(9.1)
-    assert "enough to caption, not to train" in checks.check_device(FULL).found
-    needed = float(checks.check_memory(FULL).fix.split("takes about ")[1].split(" GB")[0])
-    estimate = estimate_memory(FULL, dtype=torch.float16, quantize=True)
-    assert needed == pytest.approx(estimate.total / 0.9e9, abs=0.1) and needed > 9.1
 
 
 def test_a_machine_without_memory_to_spare(monkeypatch):
