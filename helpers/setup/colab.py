@@ -69,8 +69,8 @@ def wanted_packages(version_of: Callable[[str], str | None] = installed_version)
     unmet = unmet_requirements(version_of)
     for requirement, version in unmet:
         if requirement.name in KEPT and version is not None:
-            raise NotReady(f"{requirement.name} {version} is installed here, but the course needs {requirement}: choose "
-                           "a newer runtime (Runtime > Change runtime type), for this package is never replaced.")
+            raise NotReady(f"{requirement.name} {version} is installed here, but the course needs {requirement}: "
+                           "choose a newer runtime (Runtime > Change runtime type), for it is never replaced.")
     pins = read_pins()
     return [f"{requirement.name}=={pins[canonicalize_name(requirement.name)]}" for requirement, _ in unmet]
 
