@@ -15,10 +15,11 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 _HOMES = {
     "profiles": ["DESCRIBE_PROMPT", "SAMPLING_RATE", "get_profile"],
     "hub": ["HubError", "hub_access"],
-    "audio.samples": ["AudioError", "as_samples", "load_audio", "validate_audio"],
+    "audio.samples": ["AudioError", "AudioWarning", "as_samples", "load_audio", "validate_audio"],
     "audio.table": ["CaptionError"],
     "audio.captions": ["group_references", "load_captions"],
-    "audio.folder": ["FolderReport", "read_folder", "split_by_source", "write_example_folder"],
+    "audio.folder": ["FolderReport", "read_folder", "write_example_folder"],
+    "audio.sources": ["split_by_source"],
     "audio.order": ["ClipStream"],
     "audio.vocabulary": ["load_vocabulary"],
     "chat": ["AudioFlamingo3DataCollator", "make_chat"],
@@ -44,9 +45,11 @@ _HOMES = {
     "show.widgets": ["browse_clips", "compare_captions", "play", "show_label_mask", "show_table", "upload_clip"],
     "setup.doctor": ["check_setup"],
     "sharing": ["write_model_card"],
+    "serve.process": ["ServerProcess"],
 }
 FOR_YOUR_PROJECT = {
-    "AdapterError", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory", "TrainingError",
+    "AdapterError", "AudioWarning", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory",
+    "TrainingError",
     "DESCRIBE_PROMPT", "LANGUAGE_MODEL_TARGETS", "SAMPLING_RATE",
     "FolderReport", "as_samples", "choose_hardware", "hub_access", "last_whole_checkpoint", "validate_audio",
 }

@@ -17,6 +17,12 @@ IGNORED = -100
 """Label of a position that the loss skips: the ``ignore_index`` of PyTorch's cross entropy."""
 
 
+def longest_clip(processor: ProcessorMixin) -> float:
+    """Seconds of a clip that a processor passes on to its model: whole windows, 10 minutes of them in AF3."""
+    window = processor.feature_extractor.chunk_length
+    return float(processor.max_audio_len // window * window)
+
+
 def make_chat(audio, prompt: str = DESCRIBE_PROMPT, answer: str | None = None) -> list[dict]:
     """A chat about one clip: the user's turn, and the assistant's if there is an ``answer``.
 
@@ -81,13 +87,15 @@ class AudioFlamingo3DataCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         chats = [self.chat(example, number) for number, example in enumerate(examples)]
         batch = dict(self.processor.apply_chat_template(
-            chats, tokenize=True, return_dict=True, processor_kwargs={"text_kwargs": {"padding": True, "padding_side": "left"}}
+            chats, tokenize=True, return_dict=True,
+            processor_kwargs={"text_kwargs": {"padding": True, "padding_side": "left"}},
         ))
         labels = self.label(batch["input_ids"], batch["attention_mask"])
         silent = (labels == IGNORED).all(dim=1).nonzero().flatten().tolist()
         if silent:
             raise CaptionError(
-                f"Example {silent[0]} of the batch has no label: no assistant's turn was found among its tokens; was it "
+                f"Example {silent[0]} of the batch has no label: no assistant's turn was found among its tokens; "
+                "was it "
                 "cut off by a maximum length, or has the chat template other role tags inside a chat than at its end?"
             )
         if self.trim_logits:
@@ -107,7 +115,7 @@ class AudioFlamingo3DataCollator:
         if audio is None:
             raise CaptionError(f"{name} has no 'audio': the collator needs it beside 'caption' or 'messages'; was the "
                                "column removed? Set remove_unused_columns=False in TrainingArguments.")
-        samples = as_samples(audio, name)
+        samples = as_samples(audio, name, longest_clip(self.processor))
         if example.get("messages"):
             return self._with_audio(example["messages"], samples, name)
         text = example.get("caption")
@@ -120,7 +128,7 @@ class AudioFlamingo3DataCollator:
         chat, placed = [], False
         for message in messages:
             content = message["content"]
-            items = [{"type": "text", "text": content}] if isinstance(content, str) else [dict(item) for item in content]
+            items = [{"type": "text", "text": content}] if isinstance(content, str) else list(map(dict, content))
             for item in items:
                 if item["type"] == "audio":
                     if placed:
@@ -129,7 +137,8 @@ class AudioFlamingo3DataCollator:
             chat.append({"role": message["role"], "content": items})
         first_user = next((message for message in chat if message["role"] == "user"), None)
         if first_user is None or not any(message["role"] == "assistant" for message in chat):
-            raise CaptionError(f"{name} has a chat without a user turn or without an assistant turn: it needs both, for "
+            raise CaptionError(f"{name} has a chat without a user turn or without an assistant turn: it needs both, "
+                               "for "
                                "there is nothing to learn otherwise.")
         if not placed:
             first_user["content"].append({"type": "audio", "audio": samples})

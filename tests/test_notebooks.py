@@ -68,7 +68,7 @@ def test_pictures_have_alternative_text_and_outputs_hold_no_paths(name):
 @each
 def test_first_and_last_cells(name):
     first, last = text_of(BOOKS[name]["cells"][0]), text_of(BOOKS[name]["cells"][-1])
-    assert re.match(r"# \d · ", first) and "Time:" in first and "By the end you can" in first
+    assert re.match(r"# \d+ · ", first) and "Time:" in first and "By the end you can" in first
     assert "What you can do now" in last
     goals, answers = (len(re.findall(r"^- ", text.split("### ")[0], flags=re.M)) for text in (first, last))
     assert goals == answers, "the recap answers each goal"

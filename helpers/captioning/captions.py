@@ -11,7 +11,7 @@ import torch
 from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
-from helpers.chat import make_chat
+from helpers.chat import longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 GREEDY = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
@@ -85,8 +85,9 @@ def caption(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, but it takes at least one clip to make a batch.")
     options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
-    many = is_many(audio)
-    clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if many else [as_samples(audio)]
+    longest, many = longest_clip(processor), is_many(audio)
+    named = [(clip, f"Clip {number}") for number, clip in enumerate(audio)] if many else [(audio, "The clip")]
+    clips = [as_samples(clip, name, longest) for clip, name in named]
     order = sorted(range(len(clips)), key=lambda number: len(clips[number]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     answers: list[str | None] = [None] * len(clips)

@@ -10,7 +10,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from helpers.audio.samples import AudioError, as_samples
 from helpers.captioning.captions import GREEDY, is_many
-from helpers.chat import make_chat
+from helpers.chat import longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 TASK = "audio-text-to-text"
@@ -58,7 +58,7 @@ class AudioTextToTextPipeline(Pipeline):
         return {}, {"generate_kwargs": options}, {}
 
     def __call__(self, audio: Any, text: str = DESCRIBE_PROMPT, batch_size: int = 8, **kwargs) -> list[dict[str, str]]:
-        chats = self._chats(audio, text)
+        chats = self._chats(audio, text, longest_clip(self.processor))
         if not chats:
             return []
         batches = [_Batch(chats[start : start + batch_size]) for start in range(0, len(chats), batch_size)]
@@ -66,14 +66,14 @@ class AudioTextToTextPipeline(Pipeline):
         return [answer for answers in super().__call__(batches, batch_size=1, **kwargs) for answer in answers]
 
     @staticmethod
-    def _chats(audio: Any, text: str) -> list[list[dict]]:
+    def _chats(audio: Any, text: str, longest: float) -> list[list[dict]]:
         if not is_many(audio):
-            return [make_chat(as_samples(audio), text)]
+            return [make_chat(as_samples(audio, longest=longest), text)]
         if audio and _is_message(audio[0]):
-            return [_decoded(audio)]
+            return [_decoded(audio, longest)]
         return [
-            _decoded(item) if is_many(item) and item and _is_message(item[0])
-            else make_chat(as_samples(item, f"Clip {number}"), text)
+            _decoded(item, longest) if is_many(item) and item and _is_message(item[0])
+            else make_chat(as_samples(item, f"Clip {number}", longest), text)
             for number, item in enumerate(audio)
         ]
 
@@ -94,7 +94,7 @@ class AudioTextToTextPipeline(Pipeline):
         return [{"generated_text": text} for text in texts]
 
 
-def _decoded(chat: list[dict]) -> list[dict]:
+def _decoded(chat: list[dict], longest: float) -> list[dict]:
     """A copy of a chat whose clip is checked samples; exactly one clip, as AF3's processor demands."""
     copy, clips = [], 0
     for message in chat:
@@ -104,7 +104,7 @@ def _decoded(chat: list[dict]) -> list[dict]:
             if item["type"] == "audio":
                 clips += 1
                 source = next((item[key] for key in ("audio", "path", "url") if key in item), None)
-                item = {"type": "audio", "audio": as_samples(source, "The clip in the chat")}
+                item = {"type": "audio", "audio": as_samples(source, "The clip in the chat", longest)}
             items.append(item)
         copy.append({"role": message["role"], "content": items})
     if clips != 1:

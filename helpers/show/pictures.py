@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from helpers.audio.samples import as_samples
 from helpers.metrics import SCORES
 from helpers.metrics.intervals import Interval
 from helpers.profiles import SAMPLING_RATE
@@ -83,8 +84,18 @@ def log_mel_features(processor, samples: np.ndarray) -> np.ndarray:
     return features["input_features"][0][:, : int(features["attention_mask"][0].sum())]
 
 
-def plot_clip(samples: np.ndarray, processor, caption: str = "the clip") -> Picture:
-    """Waveform above log-mel spectrogram, on one time axis."""
+def plot_clip(audio, processor, caption: str = "the clip") -> Picture:
+    """Waveform above log-mel spectrogram, on one time axis.
+
+    Args:
+        audio: whatever `as_samples` takes.
+        processor: its feature extractor makes the spectrogram.
+        caption: the title.
+
+    Raises:
+        AudioError: see `as_samples`.
+    """
+    samples = as_samples(audio)
     log_mel = log_mel_features(processor, samples)
     seconds = log_mel.shape[1] / 100  # ten milliseconds a frame
     figure, (above, below) = new_figure(2, height=1.9, sharex=True)

@@ -17,8 +17,10 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.trainer_utils import IntervalStrategy
 
 from helpers.audio.captions import load_captions
-from helpers.audio.order import ClipStream, SkipSeen
-from helpers.audio.table import check_folder
+from helpers.audio.folder import FolderReport, scan_folder, stream_clips
+from helpers.audio.order import BLOCK, ClipStream, SkipSeen, SkipUnusable
+from helpers.audio.sources import split_by_source
+from helpers.audio.table import CaptionError
 from helpers.chat import AudioFlamingo3DataCollator
 from helpers.model.hardware import precision_arguments
 from helpers.model.loading import load_model, load_processor
@@ -84,18 +86,34 @@ def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | No
     """The profile's streams: clips to train on, and clips to evaluate on if there are any.
 
     Of the tiny data set and of one on the Hub: the first ``train_clips`` of its training split, and the next
-    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: all clips of its
-    training split, and of its validation split if it has one.
+    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: see `folder_splits`.
     """
     if Path(profile.dataset_id).is_dir():
-        held_out = "validation" in check_folder(Path(profile.dataset_id))
-        return (load_captions(profile.dataset_id, "train"),
-                load_captions(profile.dataset_id, "validation").take(profile.eval_clips) if held_out else None)
+        train, held_out = folder_splits(scan_folder(profile.dataset_id), profile)
+        return stream_clips(train), stream_clips(held_out) if held_out else None
     stream = load_captions(profile.dataset_id, split="train")
     known = (stream.info.splits or {}).get("train")
     if known is not None and known.num_examples is not None and known.num_examples <= profile.train_clips:
         return stream, None  # the Hub says how many there are, and they are all needed
     return stream.take(profile.train_clips), stream.skip(profile.train_clips).take(profile.eval_clips)
+
+
+def folder_splits(report: FolderReport, profile: Profile) -> tuple[list[dict], list[dict]]:
+    """Clips of a folder to train on, and at most ``eval_clips`` to evaluate on.
+
+    These are its validation part if it has one; otherwise a fifth of its training part, by source, so that no recording
+    is on both sides. The second list is empty where all clips come from one source. A part ``test`` is left alone.
+
+    Raises:
+        CaptionError: the folder has no clips to train on.
+    """
+    train, held_out = ([clip for clip in report.clips if clip["split"] == split] for split in ("train", "validation"))
+    if not train:
+        raise CaptionError(f"The folder {report.name!r} has no usable clips in its part 'train': it offers "
+                           f"{', '.join(sorted({clip['split'] for clip in report.clips}))} alone.")
+    if not held_out and len({clip["source"] for clip in train}) > 1:
+        train, held_out = split_by_source(train)
+    return train, held_out[: profile.eval_clips]
 
 
 def make_trainer(
@@ -111,8 +129,9 @@ def make_trainer(
 ) -> Trainer:
     """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
 
-    Streams are read as `ClipStream` says: in one fixed order, the training clips over and over. `TrainingGuard`
-    stops a run that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
+    Streams are read as `ClipStream` says: the training clips over and over, shuffled by the seed, those to evaluate on
+    in their order; clips that cannot be used are left out with a sentence each (`SkipUnusable`). `TrainingGuard` stops
+    a run that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
     seed gives the same adapter, bit for bit, on one machine. With ``save_only_model=False``,
     ``trainer.train(resume_from_checkpoint=last_whole_checkpoint(output))`` goes on exactly where a run was interrupted.
 
@@ -139,9 +158,12 @@ def make_trainer(
     callbacks = [*(callbacks or []), TrainingGuard(), CheckpointMarker()]
     collator = AudioFlamingo3DataCollator(processor)
     if isinstance(train, IterableDataset):
-        train = ClipStream(train, arguments.train_batch_size * arguments.world_size, endless=True)
+        # Rows of a folder hold names alone, so that all of them can be shuffled together.
+        block = None if isinstance((train.features or {}).get("audio"), dict) else BLOCK
+        collator = SkipSeen(SkipUnusable(collator, train))
+        train = ClipStream(train, arguments.train_batch_size * arguments.world_size, endless=True, seed=arguments.seed,
+                           block=block)
         callbacks.append(StreamPosition(train))
-        collator = SkipSeen(collator)
     if isinstance(evaluation, IterableDataset):
         evaluation = ClipStream(evaluation, arguments.eval_batch_size * arguments.world_size)
     set_seed(arguments.seed)  # an adapter's first matrices are random
