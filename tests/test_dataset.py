@@ -57,7 +57,8 @@ def test_some_clips_are_studio_rate_and_stereo(folder):
 
 def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path):
     environment = {**os.environ, "COURSE_CACHE": str(tmp_path)}
-    code = "from helpers.tiny.dataset import ensure_dataset; ensure_dataset({'train': 400, 'validation': 1, 'test': 1}, workers=1)"
+    code = ("from helpers.tiny.dataset import ensure_dataset; "
+            "ensure_dataset({'train': 400, 'validation': 1, 'test': 1}, workers=1)")
     run = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, start_new_session=True,
                            stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
