@@ -57,13 +57,17 @@ def test_some_clips_are_studio_rate_and_stereo(folder):
 
 def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path):
     environment = {**os.environ, "COURSE_CACHE": str(tmp_path)}
-    code = "from helpers.tiny.dataset import ensure_dataset; ensure_dataset({'train': 400, 'validation': 1, 'test': 1}, workers=1)"
+    code = ("from helpers.tiny.dataset import ensure_dataset; "
+            "ensure_dataset({'train': 400, 'validation': 1, 'test': 1}, workers=1)")
     run = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, start_new_session=True,
                            stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("sounds-*.making-*/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGKILL)
+    if os.name == "nt":
+        run.kill()
+    else:
+        os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert list(tmp_path.glob("sounds-*.making-*/*.parquet")), "the run was killed before its first shard"
     assert not [path for path in tmp_path.iterdir() if "making" not in path.name], "half a data set has its final name"

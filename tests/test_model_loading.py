@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers import load_captions
+from helpers.model import loading
 from helpers.model.architecture import TINY_FOLDER
 from helpers.tiny import captions
 from helpers.tiny.pretrain import exact_answers, frame_targets, in_style, learning_rate, tokenize
@@ -70,3 +71,12 @@ def test_learning_rate_warms_up_and_comes_down():
     rates = [learning_rate(step, 100, 1.0, 10) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates[-1] < 0.03
     assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_from_another_drive_of_windows_the_tiny_base_keeps_its_whole_path(monkeypatch):
+    def other_drive(path):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    assert not Path(loading._relative(TINY_FOLDER)).is_absolute()
+    monkeypatch.setattr(loading.os.path, "relpath", other_drive)
+    assert loading._relative(TINY_FOLDER) == TINY_FOLDER.as_posix()

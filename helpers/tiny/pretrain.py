@@ -291,7 +291,7 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, lo
     result["exact_tags"] = round(exact_answers(model, processor, held, captions.TAGS_PROMPT), 3)
     result["captions_in_audiocaps_style"] = round(in_style(model, processor, held), 3)
     result["total_seconds"] = round(time.perf_counter() - started)
-    (output / "pretraining.json").write_text(json.dumps(result, indent=2) + "\n")
+    (output / "pretraining.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
