@@ -13,7 +13,7 @@ from transformers.processing_utils import ProcessorMixin
 from helpers.collator import DESCRIBE_PROMPT, make_chat
 from helpers.data import as_samples
 
-GREEDY = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "temperature": None, "top_k": None, "top_p": None}
 """Greedy decoding. The Hub checkpoint's own configuration samples, and its knobs would be warned about unused."""
 
 
