@@ -92,7 +92,6 @@ def build_tokenizer() -> Qwen2Tokenizer:
     )
     trainee.train_from_iterator(_corpus(), trainer)
 
-
     model = json.loads(trainee.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]],
@@ -148,8 +147,8 @@ def build_model(processor: AudioFlamingo3Processor) -> AudioFlamingo3ForConditio
     # The checkpoint of AF3 on the Hub samples, and punishes words it has used before, unless told otherwise; the tiny
     # one keeps both habits, traps included.
     model.generation_config = GenerationConfig(
-        do_sample=True, temperature=0.7, top_k=20, top_p=0.8, repetition_penalty=1.05, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True, temperature=0.7, top_k=20, top_p=0.8, repetition_penalty=1.05,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )
     return model
 

@@ -160,7 +160,8 @@ def parse_caption(text: str) -> ParsedCaption | None:
 
 # A tag alone, or any wording of the class in a longer text. "train whistle" is a train, not a whistle.
 _MENTIONS = {
-    "train": r"train", "whistle": r"(?<!train )whistl", "speech": r"speech|speak|talk|\bman\b", "knock": r"knock|taps on|tapping on",
+    "train": r"train", "whistle": r"(?<!train )whistl", "speech": r"speech|speak|talk|\bman\b",
+    "knock": r"knock|taps on|tapping on",
     "phone": r"phone", "applause": r"applau|clap|crowd", "drums": r"drum", "horn": r"horn", "alarm": r"alarm",
     "bell": r"\bbells?\b", "bee": r"\bbees?\b", "stream": r"\bstream|flow|gurgl", "laugh": r"laugh|giggl",
     "drip": r"drip", "horse": r"\bhorses?\b|gallop", "saw": r"\bsaws?\b|sawing",

@@ -47,7 +47,8 @@ def ensure_dataset(splits: dict[str, int] | None = None, workers: int | None = N
     """The folder of parquet shards, made now if this is the first time, and whole in any case.
 
     The shards are written into a folder of another name that is renamed at the very end. At every use names and sizes
-    are compared with what was made, and once a process the digests too; a shard that is missing or damaged is made again.
+    are compared with what was made, and once a process the digests too; a shard that is missing or damaged is made
+    again.
 
     Args:
         splits: clips a split (default `SPLITS`).
@@ -145,7 +146,8 @@ def _make(folder: Path, jobs: dict[str, int], workers: int) -> None:
                 process.stdin.close()
         for process, complaints, _ in started:
             if process.returncode:
-                raise RuntimeError(f"A process that makes the tiny data set failed: {(complaints or ['it was ended'])[-1]}")
+                reason = complaints[-1] if complaints else "it was ended from outside"
+                raise RuntimeError(f"A process that makes the tiny data set failed: {reason}")
 
 
 def _start(folder: Path, orders: list[str], bar: tqdm) -> tuple[subprocess.Popen, list[str], list[threading.Thread]]:

@@ -26,14 +26,13 @@ import torch
 
 from helpers.tiny import captions
 from helpers.tiny.architecture import build_audio_tower, build_feature_extractor, build_model, build_processor
-from helpers.tiny.pretraining.chats import conversation, tokenize
+from helpers.tiny.pretraining.chats import tokenize
 from helpers.tiny.pretraining.clips import SEED, encode, features, frame_targets, make_scenes
-from helpers.tiny.pretraining.encoder import confusions, event_f1, heard_tags, learning_rate, mel_targets, warm_up_encoder
+from helpers.tiny.pretraining.encoder import confusions, event_f1, heard_tags, learning_rate, warm_up_encoder
 from helpers.tiny.pretraining.language import teach_answers
 from helpers.tiny.scenes import Scene
 
-__all__ = ["WEIGHTS", "conversation", "exact_answers", "frame_targets", "in_style", "learning_rate", "mel_targets",
-           "pretrain", "raise_encoder", "tokenize"]
+__all__ = ["WEIGHTS", "exact_answers", "frame_targets", "in_style", "learning_rate", "pretrain", "tokenize"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHORT, LONG = (3.0, 4.0), (4.5, 8.0)
@@ -79,8 +78,8 @@ def raise_model(tower: torch.nn.Module, clips: int, long_clips: int, steps: int)
     model = build_model(processor)
     model.model.audio_tower.load_state_dict(tower.state_dict())
     model.model.audio_tower.requires_grad_(False)
-    kinds = [(0.4, "plain", 0, clips, SHORT), (0.4, "known", 3, 3 * clips // 4, SHORT), (0.1, "wide", 4, clips // 4, SHORT),
-             (0.1, "plain", 5, long_clips, LONG)]
+    kinds = [(0.4, "plain", 0, clips, SHORT), (0.4, "known", 3, 3 * clips // 4, SHORT),
+             (0.1, "wide", 4, clips // 4, SHORT), (0.1, "plain", 5, long_clips, LONG)]
     pools = []
     for weight, kind, pool, count, duration in kinds:
         scenes = make_scenes(kind, pool, count, duration)
@@ -166,7 +165,8 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, lo
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m helpers.tiny.pretrain", description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder for the weights (default: the shipped ones)")
+    parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder for the weights"
+                        " (default: the shipped ones)")
     parser.add_argument("--encoder", type=Path, help="file that keeps the encoder between runs")
     parser.add_argument("--encoder-steps", type=int, default=2000)
     parser.add_argument("--answer-steps", type=int, default=1200)

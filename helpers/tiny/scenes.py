@@ -33,7 +33,7 @@ class Scene:
 
     @property
     def labels(self) -> list[str]:
-        """Sound classes in the order in which they begin; for an overlap, in the order of `SYNTHESIZERS`. Empty: silence."""
+        """Sound classes in the order in which they begin; for an overlap, in that of `SYNTHESIZERS`; none: silence."""
         return [event.label for event in self.events]
 
 
@@ -76,7 +76,8 @@ def compose(
         else:
             ordered = sorted((first, second), key=names.index)
             events = [
-                Event(label, round(float(rng.uniform(0, 0.1) * length), 2), round(float(rng.uniform(0.9, 1) * length), 2))
+                Event(label, round(float(rng.uniform(0, 0.1) * length), 2),
+                      round(float(rng.uniform(0.9, 1) * length), 2))
                 for label in ordered
             ]
 

@@ -1,7 +1,7 @@
 """Parquet shards of the tiny data set, each made on its own: ``python -m helpers.tiny.shards FOLDER NAME:CLIPS ...``.
 
-The command is what `helpers.tiny.dataset` starts, once a core. Processes of `multiprocessing` would import the learner's
-script again, and a script that loads data outside of a ``__main__`` guard would then start itself for ever.
+The command is what `helpers.tiny.dataset` starts, once a core. Processes of `multiprocessing` would import the
+learner's script again, and a script that loads data outside of a ``__main__`` guard would start itself for ever.
 """
 
 from __future__ import annotations

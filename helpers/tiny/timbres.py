@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from helpers.tiny.sounds import level
-from helpers.tiny.sounds.blocks import SAMPLING_RATE, Rng, add, noise, ring, seconds, shape_spectrum, sweep, swell, voice
+from helpers.tiny.sounds.blocks import Rng, add, noise, ring, seconds, shape_spectrum, sweep, swell, voice
 
 TIMBRES = 96
 """How many random recipes there are."""
@@ -115,6 +115,3 @@ def recolour(samples: np.ndarray, rng: Rng) -> np.ndarray:
 def stretch(samples: np.ndarray, size: int) -> np.ndarray:
     """Play ``samples`` faster or slower, pitch and all, so that ``size`` samples come out."""
     return np.interp(np.linspace(0, len(samples) - 1, size), np.arange(len(samples)), samples)
-
-
-__all__ = ["SAMPLING_RATE", "TIMBRES", "recolour", "stretch", "timbre"]

@@ -2,8 +2,8 @@
 
 A real language model has read about nearly everything before it hears its first clip. So that a learner's own captions
 can be spelled in whole words, this one reads sentences from a small grammar over the words of ``words.txt``. They are
-grammatical and mostly senseless ("A tired plumber whispers in a barn while two kettles rattle"), which is enough to learn
-what kind of word comes next.
+grammatical and mostly senseless ("A tired plumber whispers in a barn while two kettles rattle"), which is enough to
+learn what kind of word comes next.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.world``: does fine-tuning teach the new sounds, and does the model keep the old ones?
 
-Trains the course's recipe on the tiny data set, once a seed, and measures base and fine-tuned model on held-out clips of
-the test split, with bootstrap intervals. Takes about three minutes a seed on two quiet cores, and five more for full
+Trains the course's recipe on the tiny data set, once a seed, and measures base and fine-tuned model on held-out clips
+of the test split, with bootstrap intervals. Takes about three minutes a seed on two quiet cores, and five more for full
 fine-tuning of the language model, the yardstick of LoRA.
 """
 
@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -71,7 +71,8 @@ def measure(texts: list[str], clips: list[dict]) -> dict[str, np.ndarray]:
     two, silent = np.isin(relations, [SEQUENCE, OVERLAP]), relations == SILENCE
 
     def share(test, chosen) -> np.ndarray:
-        return np.array([float(test(text, there)) for text, there, use in zip(texts, labels, chosen, strict=True) if use])
+        judged = zip(texts, labels, chosen, strict=True)
+        return np.array([float(test(text, there)) for text, there, use in judged if use])
 
     return {
         "event F1, new sounds": among[new],
@@ -79,7 +80,8 @@ def measure(texts: list[str], clips: list[dict]) -> dict[str, np.ndarray]:
         "event F1, all": counts,
         "AudioCaps style": share(lambda text, _: reads_like_audiocaps(text), ~silent | silent),
         "in the grammar": share(lambda text, _: parse_caption(text) is not None, ~silent | silent),
-        "overlaps: both named": share(lambda text, there: set(there) <= set(mentioned_labels(text)), relations == OVERLAP),
+        "overlaps: both named": share(lambda text, there: set(there) <= set(mentioned_labels(text)),
+                                      relations == OVERLAP),
         "one sound named twice": share(lambda text, _: named_twice(text), two),
         "silence said": share(lambda text, _: says_nothing(text), silent),
         "false silence": share(lambda text, _: says_nothing(text), ~silent),
@@ -113,20 +115,23 @@ def fine_tune(profile: Profile, seed: int, full: bool = False):
 
 def table(arms: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, str]]:
     """Row -> arm -> "value [low, high]"."""
-    return {row: {arm: f"{bootstrap_interval(figures[row], statistic)}" for arm, figures in arms.items()} for row in ROWS}
+    return {row: {arm: f"{bootstrap_interval(figures[row], statistic)}" for arm, figures in arms.items()}
+            for row in ROWS}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.world", description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--clips", type=int, default=600, help="held-out clips; the test split itself has 200")
-    parser.add_argument("--changes", default="", help='numbers of the recipe to change: "max_steps=300 learning_rate=2e-3"')
+    parser.add_argument("--changes", default="",
+                        help='numbers of the recipe to change: "max_steps=300 learning_rate=2e-3"')
     parser.add_argument("--full", action="store_true", help="full fine-tuning of the language model beside LoRA")
     parser.add_argument("--show", type=int, default=0, help="captions to print")
     parser.add_argument("--output", type=Path, help=f"write the figures there (the stored ones: {RESULTS.name})")
     options = parser.parse_args()
     logging.set_verbosity_error()
-    profile, processor, clips = with_changes(get_profile("tiny"), options.changes), load_processor(), held_out(options.clips)
+    profile = with_changes(get_profile("tiny"), options.changes)
+    processor, clips = load_processor(), held_out(options.clips)
     audio = [clip["audio"] for clip in clips]
 
     def answers(model) -> list[str]:
@@ -156,9 +161,10 @@ def main() -> None:
         found = [np.mean([name in mentioned_labels(texts[number]) for number in chosen]) for texts in said.values()]
         print(f"  {name:<12}{len(chosen):>4} clips, named in " + ", ".join(f"{value:.2f}" for value in found))
     if options.output:
-        figures = {"machine": describe_machine(None), "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        figures = {"machine": describe_machine(None), "date": datetime.now(UTC).isoformat(timespec="seconds"),
                    "clips": len(clips), "recipe": dataclasses.asdict(profile) | {"license": None},
-                   "table": rows, "gain": gains, "training_seconds": {arm: round(value) for arm, value in seconds.items()}}
+                   "table": rows, "gain": gains,
+                   "training_seconds": {arm: round(value) for arm, value in seconds.items()}}
         options.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 

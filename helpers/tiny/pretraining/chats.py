@@ -19,7 +19,8 @@ def answers(scene: Scene, rng: np.random.Generator) -> dict[str, str]:
     like, never what they are. Of timbres, which have no traits, it is told their number alone.
     """
     labels, relation = scene.labels, scene.relation
-    if relation == captions.OVERLAP and rng.uniform() < 0.5:  # neither comes first: so the one not named yet is named next
+    if relation == captions.OVERLAP and rng.uniform() < 0.5:
+        # Neither comes first, so what is learned is to name next the one that is not named yet.
         labels = labels[::-1]
     found = {captions.COUNT_PROMPT: captions.count_answer(labels)}
     if set(labels) <= _NAMEABLE or relation != captions.SEQUENCE:
@@ -34,7 +35,7 @@ def answers(scene: Scene, rng: np.random.Generator) -> dict[str, str]:
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> list[dict]:
-    """One chat about a clip: where it can be named mostly a description or tags first, then up to three more questions."""
+    """One chat about a clip: mostly a description or tags first, if it can be named, then up to three questions."""
     right = answers(scene, rng)
     prompts = [str(prompt) for prompt in rng.permutation(list(right))]
     draw = rng.uniform()

@@ -59,7 +59,7 @@ class Heads(torch.nn.Module):
 
 
 def mel_targets(inputs: torch.Tensor) -> torch.Tensor:
-    """Log-mel windows ``(clips, bins, 4 * frames)`` as one row of four mel frames a frame: ``(clips, frames, 4 * bins)``."""
+    """Log-mel windows ``(clips, bins, 4 * frames)`` as four mel frames a row: ``(clips, frames, 4 * bins)``."""
     clips, bins, length = inputs.shape
     return inputs.transpose(1, 2).reshape(clips, length // 4, 4 * bins)
 

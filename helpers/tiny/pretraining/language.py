@@ -49,7 +49,7 @@ def batch_of(model, processor, chats: list[list[dict]], heard: list[torch.Tensor
     Args:
         model, processor: the tiny AF3.
         chats: chats with a clip each, or none with a clip.
-        heard: the tower's outputs ``(frames, hidden)`` for each chat; empty where the chats are without clips.
+        heard: the tower's outputs ``(frames, hidden)``, float32, for each chat; empty for chats without clips.
     """
     lengths = [len(frames) for frames in heard] or [0] * len(chats)
     rows = [tokenize(processor, chat, length) for chat, length in zip(chats, lengths, strict=True)]
@@ -60,7 +60,7 @@ def batch_of(model, processor, chats: list[list[dict]], heard: list[torch.Tensor
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids, _ in rows])
     embeddings, audio = model.get_input_embeddings()(ids), None
     if heard:
-        audio = model.model.multi_modal_projector(torch.cat(heard).float()).float()
+        audio = model.model.multi_modal_projector(torch.cat(heard)).float()
         embeddings = embeddings.masked_scatter((ids == processor.audio_token_id)[..., None], audio)
     return embeddings, mask, labels, audio
 
@@ -94,15 +94,16 @@ def teach_answers(model, processor, pools: list[tuple[float, list[Scene], list[t
     for step in progress:
         _, scenes, heard = pools[rng.choice(len(pools), p=weights / weights.sum())]
         chosen = rng.integers(len(scenes), size=batch)
-        chats, frames = [conversation(scenes[i], rng) for i in chosen], [heard[i] for i in chosen]
+        chats, frames = [conversation(scenes[i], rng) for i in chosen], [heard[i].float() for i in chosen]
         targets = torch.from_numpy(np.concatenate([frame_targets(scenes[i], len(heard[i])) for i in chosen]))
         with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
             *inputs, audio = batch_of(model, processor, chats, frames)
             told = answer_loss(model, *inputs)
             *inputs, _ = batch_of(model, processor, [reading(rng) for _ in range(sentences)], [])
             read = answer_loss(model, *inputs)
-        lost = memory.loss(audio, torch.cat(frames).float(), targets)
+        lost = memory.loss(audio, torch.cat(frames), targets)
         (told + 0.3 * read + 0.3 * lost).backward()
         update(optimizer, parameters, learning_rate(step, steps, peak, 50))
         if step % 20 == 0:
-            progress.set_postfix(told=f"{told.item():.3f}", read=f"{read.item():.2f}", lost=f"{lost.item():.2f}", refresh=False)
+            losses = {"told": told, "read": read, "lost": lost}
+            progress.set_postfix({name: f"{loss.item():.3f}" for name, loss in losses.items()}, refresh=False)

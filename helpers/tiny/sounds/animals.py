@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.tiny.sounds.blocks import Rng, add, formants, noise, repeat, seconds, swell, sweep, voice
+from helpers.tiny.sounds.blocks import Rng, add, formants, noise, repeat, seconds, sweep, swell, voice
 
 
 def dog(rng: Rng, duration: float) -> np.ndarray:

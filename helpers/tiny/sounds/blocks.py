@@ -110,7 +110,7 @@ def sweep(pitch: np.ndarray) -> np.ndarray:
 
 
 def pluck(rng: Rng, pitch: float, length: float) -> np.ndarray:
-    """A plucked string of ``pitch`` Hz for ``length`` s, after Karplus and Strong (Computer Music Journal 7(2), 1983)."""
+    """A plucked string of ``pitch`` Hz for ``length`` s, after Karplus and Strong (CMJ 7(2), 1983)."""
     period = int(SAMPLING_RATE / pitch)
     # Each turn of the loop averages neighbours: a power of one filter, so all turns come from one transform.
     spectrum = np.fft.rfft(rng.uniform(-1, 1, period))

@@ -52,4 +52,5 @@ def helicopter(rng: Rng, duration: float) -> np.ndarray:
     phase = (rng.uniform(11, 14) * t) % 1
     chop = np.exp(-phase / 0.22)
     thump = np.sin(2 * np.pi * rng.uniform(70, 95) * t)
-    return chop * (0.9 * noise(rng, duration, 100, 1600) + thump) + 0.06 * np.sin(2 * np.pi * rng.uniform(1900, 2300) * t)
+    whoosh = 0.9 * noise(rng, duration, 100, 1600)
+    return chop * (whoosh + thump) + 0.06 * np.sin(2 * np.pi * rng.uniform(1900, 2300) * t)

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.tiny.sounds.blocks import SAMPLING_RATE, SCALE, Rng, add, formants, noise, repeat, seconds, swell, sweep, voice
-
+from helpers.tiny.sounds.blocks import (
+    SAMPLING_RATE,
+    SCALE,
+    Rng,
+    add,
+    formants,
+    noise,
+    repeat,
+    seconds,
+    sweep,
+    swell,
+    voice,
+)
 
 _VOWELS = [(730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240)]
 """Formants of five English vowels of men, in Hz (Peterson and Barney, JASA 24, 1952, table II)."""

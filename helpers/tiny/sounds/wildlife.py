@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.tiny.sounds.blocks import SAMPLING_RATE, Rng, add, formants, noise, repeat, ring, seconds, swell, sweep, voice
+from helpers.tiny.sounds.blocks import (
+    SAMPLING_RATE,
+    Rng,
+    add,
+    formants,
+    noise,
+    repeat,
+    ring,
+    seconds,
+    sweep,
+    swell,
+    voice,
+)
 
 
 def bee(rng: Rng, duration: float) -> np.ndarray:
@@ -18,7 +30,7 @@ def bee(rng: Rng, duration: float) -> np.ndarray:
 
 
 def frog(rng: Rng, duration: float) -> np.ndarray:
-    """A frog: "ribbit", two croaks in a row, each a rattle of 45 to 60 throat pulses a second that jumps up at its end."""
+    """A frog: "ribbit", two croaks in a row, each a rattle of 45 to 60 throat pulses a second that jumps up."""
     rate, throat = rng.uniform(45, 60), rng.uniform(550, 750)
 
     def croak(length: float, lift: float) -> np.ndarray:
