@@ -22,6 +22,7 @@ _HOMES = {
     "audio.folder": ["FolderReport", "read_folder", "write_example_folder"],
     "audio.sources": ["split_by_source"],
     "audio.order": ["ClipStream"],
+    "tiny.own_sounds": ["write_own_folder"],
     "audio.vocabulary": ["load_vocabulary", "split_vocabulary"],
     "audio.windows": ["accept_trimmed", "trim_windows"],
     "chat": ["AudioFlamingo3DataCollator", "ChatError", "check_chat", "make_chat"],
