@@ -34,7 +34,7 @@ def test_every_public_name_exists_and_has_words():
 
 
 FLOORS = ["profiles", "hub", "metrics", "tiny", "audio", "chat", "model", "captioning", "training", "scale", "show",
-          "setup", "sharing", "train", "tiny.pretrain"]
+          "exercises", "setup", "sharing", "train", "tiny.pretrain"]
 """Rooms of the package from the general to the particular; a module imports from its own floor or from one below."""
 
 
