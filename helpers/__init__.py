@@ -76,10 +76,10 @@ _HOMES = {
     "serve.process": ["ServerProcess"],
 }
 FOR_YOUR_PROJECT = {
-    "AdapterError", "AudioWarning", "CaptioningInterrupted", "CheckpointError", "HubError", "NotEnoughMemory",
-    "TrainingError",
-    "DESCRIBE_PROMPT", "LANGUAGE_MODEL_TARGETS", "SAMPLING_RATE",
-    "FolderReport", "as_samples", "choose_hardware", "hub_access", "last_whole_checkpoint", "validate_audio",
+    "adapter_record", "AdapterError", "as_samples", "AudioWarning", "CaptioningInterrupted", "ChatError",
+    "check_adapters", "check_batch", "check_chat", "check_training", "CheckpointError", "choose_hardware",
+    "DESCRIBE_PROMPT", "FolderReport", "hub_access", "HubError", "LANGUAGE_MODEL_TARGETS",
+    "last_whole_checkpoint", "NotEnoughMemory", "SAMPLING_RATE", "TrainingError", "validate_audio",
 }
 """Those that no notebook needs, but your own project may: errors to catch (their sentences say what to do), the
 course's constants, and the parts under `load_audio`, `load_model`, `read_folder` and the training command."""
