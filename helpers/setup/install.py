@@ -25,7 +25,7 @@ PIP = "pip==26.3"
 """Shows its progress while it unpacks too, which the pip inside older Pythons does not."""
 
 SIZES = {"cpu": ("480 MB", "2 GB", "3 minutes"), "cuda": ("3 GB", "6 GB", "8 minutes")}
-"""Downloaded and on disk, by the wheels of constraints.txt, and a guess at the time: for PyTorch's CPU build, CUDA's."""
+"""Downloaded, on disk (by the wheels of constraints.txt), and a guess at the time: for PyTorch's CPU build and CUDA."""
 
 PATIENCE = 5
 """Seconds that PyTorch's own index has to answer."""
