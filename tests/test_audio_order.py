@@ -85,3 +85,42 @@ def test_nothing_is_decoded_before_it_is_collated(monkeypatch):
 def test_an_empty_stream_says_so():
     with pytest.raises(CaptionError, match="no clips"):
         next(iter(ClipStream(numbers().take(0), 4, endless=True)))
+
+
+# ------------------------------------------------------------------------------------------------------- shuffling
+@pytest.mark.parametrize("block", [3, 10, None])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shuffled_stream_goes_on_exactly_from_any_batch(block, workers):
+    def shuffled():
+        return ClipStream(numbers(23), 4, endless=True, seed=1, block=block)
+
+    whole = [number for batch in batches(shuffled(), 4, 23, workers) for number in batch["n"]]
+    passes = [whole[start : start + 23] for start in (0, 23, 46, 69)]
+    assert all(sorted(found) == list(range(23)) for found in passes), "every clip once a pass"
+    assert passes[0] != passes[1] != list(range(23)), "in another order each time"
+    for done in range(13):
+        first = shuffled()
+        iterator = iter(first)
+        for _ in range(4 * done + 5):
+            next(iterator)
+        for position in (first.position(4 * done), {"clips": 4 * done}):
+            resumed = shuffled()
+            resumed.resume(done, json.loads(json.dumps(position)))
+            rest = [number for batch in batches(resumed, 4, done + 6)[done:] for number in batch["n"]]
+            assert rest == whole[4 * done : 4 * done + 24]
+
+
+def test_clips_that_cannot_be_used_are_left_out_with_one_sentence_each(tmp_path):
+    import numpy as np
+    import soundfile
+
+    from helpers.audio.order import SkipUnusable
+
+    paths = [str(tmp_path / f"{name}.wav") for name in "abc"]
+    soundfile.write(paths[2], np.full(8_000, 0.1), 16_000)
+    rows = [{"audio": {"path": path, "name": path[-5:]}, "n": n} for n, path in enumerate(paths)]
+    said = []
+    stream = Dataset.from_list(rows).to_iterable_dataset()
+    skip = SkipUnusable(lambda rows: [row["n"] for row in rows], stream, said.append)
+    assert skip(rows) == [2] and skip(rows[:2]) == [2], "the first usable clip stands in for a batch without any"
+    assert [sentence.split(":")[1] for sentence in said] == [" There is no file a.wav", " There is no file b.wav"]

@@ -9,7 +9,7 @@ import torch
 from transformers import pipeline, set_seed
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from helpers import AudioError, CaptioningInterrupted, caption, make_chat, register_pipeline
+from helpers import AudioError, CaptioningInterrupted, ChatError, caption, make_chat, register_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -141,5 +141,5 @@ def test_pipeline_options(pipe, processor, sounds):
     ([{"role": "user", "content": [{"type": "audio", "audio": np.zeros(8000, np.float32)}] * 2}], "holds 2 clips"),
 ])
 def test_pipeline_wants_one_clip_a_chat(pipe, chat, message):
-    with pytest.raises(AudioError, match=message):
+    with pytest.raises(ChatError, match=message):
         pipe(chat)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from transformers import AudioFlamingo3Config
+from transformers import PreTrainedConfig
 
+from helpers.model import architecture
 from helpers.model.activations import encoder_bytes, generating_bytes, training_bytes
-from helpers.model.architecture import FULL_SIZE, build_on_meta, count_audio_tokens, count_windows, quantizable
+from helpers.model.architecture import FULL_SIZE, count_audio_tokens, count_windows
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS
 from helpers.profiles import Profile, get_profile
 
@@ -97,30 +98,31 @@ def quantized_bytes(elements: int) -> int:
 @dataclass(frozen=True)
 class _Shapes:
     """What has to be known of a model to count its bytes: elements, but ``buffers`` (rotary tables, float32) in bytes;
-    ``quantizable``: of each matrix that can be 4-bit; ``adapted``: inputs and outputs of each that carries an
-        adapter."""
+    ``quantizable``: of each matrix that can be 4-bit; ``adapted``: inputs and outputs of each with an adapter."""
 
-    config: AudioFlamingo3Config
+    config: PreTrainedConfig
     parameters: int
     buffers: int
     quantizable: list[int]
     adapted: list[tuple[int, int]]
 
 
-def _shapes_of(config: AudioFlamingo3Config | str) -> _Shapes:
-    model = build_on_meta(config)
+def _shapes_of(config: PreTrainedConfig | str) -> _Shapes:
+    config = architecture.read_config(config) if isinstance(config, str) else config
+    architecture.check_estimated(config)
+    model = architecture.build_on_meta(config)
     adapted = [(module.in_features, module.out_features) for name, module in model.named_modules()
                if re.fullmatch(LANGUAGE_MODEL_TARGETS, name)]
     return _Shapes(model.config, sum(parameter.numel() for parameter in model.parameters()),
                    sum(buffer.numel() * 4 for buffer in model.buffers()),
-                   [module.weight.numel() for module in quantizable(model).values()], adapted)
+                   [module.weight.numel() for module in architecture.quantizable(model).values()], adapted)
 
 
 _known_shapes = lru_cache(maxsize=4)(_shapes_of)
 
 
 def estimate_memory(
-    model: Profile | AudioFlamingo3Config | str = FULL_SIZE, *, dtype: torch.dtype = torch.bfloat16,
+    model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtype: torch.dtype = torch.bfloat16,
     quantize: bool = False, training: bool = True, batch_size: int | None = None, clip_seconds: float = 10.0,
     checkpointing: bool | None = None, trim_logits: bool = True, prompt_tokens: int = PROMPT_TOKENS,
     answer_tokens: int = ANSWER_TOKENS, rank: int | None = None, dropout: float | None = None, new_tokens: int = 100,
@@ -147,7 +149,7 @@ def estimate_memory(
         A `MemoryEstimate`. A model id or a configuration takes its defaults from the ``full`` profile.
 
     Raises:
-        ValueError: a size that is not positive.
+        ValueError, UnknownModel: a size that is not positive; a model that is not of AF3's family.
     """
     profile = model if isinstance(model, Profile) else get_profile("full")
     if batch_size is None:
@@ -165,8 +167,8 @@ def estimate_memory(
     length = count_audio_tokens(clip_seconds, shapes.config) + prompt_tokens + (answer_tokens if training else 0)
     # 4-bit matrices are unpacked one at a time, into the dtype they are multiplied in.
     unpacked = max(shapes.quantizable) * size if quantize else 0
-    windows, window = count_windows(clip_seconds, shapes.config), shapes.config.audio_config.max_source_positions
-    encoder = encoder_bytes(shapes.config, batch_size * windows, window, size)
+    windows = batch_size * count_windows(clip_seconds, shapes.config)
+    encoder = encoder_bytes(shapes.config, windows, architecture.count_positions(clip_seconds, shapes.config), size)
     if not training:
         step = generating_bytes(shapes.config, batch_size, length, new_tokens, size, unpacked)
         return MemoryEstimate(weights, adapters, 0, 0, encoder, *step)
@@ -209,7 +211,7 @@ class Fit:
                    for use, (fits, estimate) in found.items()}}
 
 
-def memory_table(model: Profile | AudioFlamingo3Config | str = FULL_SIZE, gpus: Sequence[str] = tuple(GPU_MEMORY),
+def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequence[str] = tuple(GPU_MEMORY),
                  **settings) -> list[Fit]:
     """Which way of loading fits which GPU, to train and to caption.
 

@@ -6,11 +6,13 @@ states: which share of its peak a GPU reaches, and what an hour of it costs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from helpers.model.architecture import HOP, count_audio_tokens
+from helpers.audio.windows import MARGIN
+from helpers.model.architecture import HOP, check_estimated, count_audio_tokens
 from helpers.profiles import SAMPLING_RATE
 
 PEAK_FLOPS = {"T4": 65e12, "L4": 121e12, "A100": 312e12, "H100": 989e12}
@@ -38,27 +40,30 @@ class ClipFlops:
 
 
 def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_tokens: int = 40, answer_tokens: int = 16,
-                     checkpointing: bool = True) -> ClipFlops:
+                     checkpointing: bool = True, trim_windows: bool = True) -> ClipFlops:
     """Count what one optimizer step does for one clip.
 
     The model runs on tensors that have shapes but no content, so the 8 B model is counted on a laptop, in seconds.
 
     Args:
         model: an AF3 with an adapter, best on the meta device (see `build_on_meta`).
-        seconds: length of the clip, at most one window of the encoder; the window is computed whole, whatever the
-            clip's length, but only frames with sound become tokens.
+        seconds: length of the clip, at most one window of the encoder.
         text_tokens: tokens of the chat besides the audio, answer included.
         answer_tokens: positions whose logits are kept.
         checkpointing: activations are computed again in the backward pass.
+        trim_windows: the encoder's window is as long as the clip (see `helpers.audio.windows`); otherwise it is
+            computed whole, whatever the clip's length, although only frames with sound become tokens.
 
     Raises:
         ValueError: the clip is longer than one window, or has no length.
+        UnknownModel: it is not of AF3's family.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    check_estimated(base.config)
     audio, text = base.config.audio_config, base.config.text_config
     window = 2 * audio.max_source_positions  # the second convolution has stride 2
     if not 0 < seconds * SAMPLING_RATE <= window * HOP:
@@ -68,8 +73,9 @@ def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_toke
     # Fake tensors: the encoder's mask code looks into its mask, which a plain tensor on the meta device cannot show.
     # Attention as plain products: the counter does not know the CPU's fused kernel, and would count nothing for it.
     with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
-        features = torch.empty(1, audio.num_mel_bins, window, device=device, dtype=dtype)
-        mask = torch.ones(1, window, device=device, dtype=torch.long)
+        frames = min(math.ceil(seconds * SAMPLING_RATE / HOP) + MARGIN, window) if trim_windows else window
+        features = torch.empty(1, audio.num_mel_bins, frames, device=device, dtype=dtype)
+        mask = torch.ones(1, frames, device=device, dtype=torch.long)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             heard = base.model.audio_tower(features, input_features_mask=mask).last_hidden_state
             base.model.multi_modal_projector(heard)
