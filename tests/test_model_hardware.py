@@ -50,7 +50,7 @@ T4, L4, A100, H100 = ((7, 5), [14.5]), ((8, 9), [22]), ((8, 0), [39.4]), ((9, 0)
     ((None, []), False, "cpu", torch.float32, "no GPU here"),
     (A100, False, "cuda", torch.bfloat16, "computes in bfloat16"),
     (H100, False, "cuda", torch.bfloat16, "computes in bfloat16"),
-    (T4, False, "cuda", torch.float16, "no bfloat16 units"),
+    (T4, False, "cuda", torch.float32, "no bfloat16 units"),
     ((None, []), True, "mps", torch.float32, "Apple"),
 ])
 def test_the_tiny_model_runs_anywhere_unquantized(machine, gpu, mps, device, dtype, reason):
@@ -61,7 +61,8 @@ def test_the_tiny_model_runs_anywhere_unquantized(machine, gpu, mps, device, dty
 
 
 @pytest.mark.parametrize("gpu, dtype, quantize", [
-    (T4, torch.float16, True),  # 16.5 GB of float16 weights into 15.6
+    (T4, torch.float32, True),  # 4-bit weights, and float32 for everything else
+    (((7, 5), [11]), torch.bfloat16, True),  # no room for float32 beside them: emulated
     (L4, torch.bfloat16, False), (A100, torch.bfloat16, False), (H100, torch.bfloat16, False),
     (((8, 9), [17]), torch.bfloat16, True),  # room for the weights, but not for a training step besides
 ])
@@ -92,7 +93,7 @@ def test_several_gpus_in_one_process_share_the_layers(machine):
     machine((7, 5), [14.5, 14.5])
     chosen = choose_hardware(model=FULL)
     assert (chosen.device, chosen.device_map) == ("cuda:0,1", "auto")
-    assert not chosen.quantize, "what does not fit one T4 fits two"
+    assert chosen.quantize and chosen.dtype == torch.float32, "33 GB of float32 weights do not fit two"
     machine((7, 5), [14.5, 14.5])
     alone = choose_hardware("cuda:1", model=FULL)
     assert (alone.device, alone.device_map, alone.quantize) == ("cuda:1", {"": 1}, True)
@@ -141,10 +142,10 @@ def test_what_was_chosen_is_what_from_pretrained_is_given(machine, monkeypatch):
     monkeypatch.setattr(models.AudioFlamingo3ForConditionalGeneration, "from_pretrained", from_pretrained)
     with pytest.raises(InterruptedError):
         load_model(FULL)
-    assert (given["source"], given["dtype"], given["device_map"]) == (FULL, torch.float16, {"": 0})
+    assert (given["source"], given["dtype"], given["device_map"]) == (FULL, torch.float32, {"": 0})
     config = given["quantization_config"]
     assert (config.load_in_4bit, config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == (True, "nf4", True)
-    assert config.bnb_4bit_compute_dtype == torch.float16
+    assert config.bnb_4bit_compute_dtype == torch.float32
 
 
 @pytest.mark.parametrize("device, dtype, bf16, fp16", [

@@ -180,7 +180,7 @@ def test_nothing_is_downloaded_and_no_weight_is_made():
 def test_the_table_over_gpus():
     fits = {(fit.gpu, fit.loading): fit for fit in memory_table()}
     assert {gpu for gpu, _ in fits} == set(GPU_MEMORY) and len(fits) == 2 * len(GPU_MEMORY)
-    assert not fits["T4 16 GB", "float16"].captions, "16.5 GB of weights alone"
+    assert not fits["T4 16 GB", "float32"].captions, "33 GB of weights alone"
     assert fits["T4 16 GB", "4-bit"].trains and fits["T4 16 GB", "4-bit"].captions
     assert all(fits[gpu, "bfloat16"].trains for gpu in GPU_MEMORY if gpu != "T4 16 GB")
     row = fits["T4 16 GB", "4-bit"].row()

@@ -115,7 +115,7 @@ def test_device_and_memory_follow_the_choice_that_loading_makes(gpu):
     gpu(15.5)
     device, memory = checks.check_device(FULL), checks.check_memory(FULL)
     assert device.fix is memory.fix is None
-    assert device.found.startswith("cuda (Pretended), float16: ") and "4-bit NF4" in device.found
+    assert device.found.startswith("cuda (Pretended), float32: ") and "4-bit NF4" in device.found
     assert memory.found == "15.5 of 24.0 GB of the GPU are free"
     gpu(22, capability=(8, 9))
     assert "4-bit" not in checks.check_device(FULL).found and checks.check_memory(FULL).fix is None

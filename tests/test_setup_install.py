@@ -129,7 +129,7 @@ def test_without_a_gpu_the_small_pytorch_comes_first(machine, capsys):
     assert calls == ["venv", f"install --retries 1 --timeout 10 {install.PIP}", "install --no-deps -r torch-cpu.txt",
                      "install -r requirements.txt -c constraints.txt"]
     said = capsys.readouterr().out
-    assert said.startswith("Installing what the course needs: about 400 MB to download")
+    assert said.startswith("Installing what the course needs: about 480 MB to download")
     install.install(venv)
     assert len(calls) == 4, "nothing is to do the second time"
 

@@ -13,6 +13,7 @@ from transformers.processing_utils import ProcessorMixin
 from helpers.audio.samples import as_samples
 from helpers.audio.windows import accept_trimmed, trim_windows
 from helpers.captioning.decoding import GREEDY
+from helpers.captioning.overflow import check_scores
 from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
@@ -58,7 +59,7 @@ def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], 
     # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
     inputs = inputs.to(model.device, model.dtype)
     with torch.inference_mode():
-        tokens = model.generate(**inputs, **generate_kwargs)
+        tokens = model.generate(**inputs, **{**check_scores(model), **generate_kwargs})
     return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 

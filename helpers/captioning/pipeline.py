@@ -12,6 +12,7 @@ from helpers.audio.samples import as_samples
 from helpers.audio.windows import accept_trimmed, trim_windows
 from helpers.captioning.captions import is_many
 from helpers.captioning.decoding import GREEDY
+from helpers.captioning.overflow import check_scores
 from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
@@ -92,6 +93,7 @@ class AudioTextToTextPipeline(Pipeline):
     def _forward(self, inputs: dict, generate_kwargs: dict) -> dict:
         if not generate_kwargs.get("do_sample"):
             generate_kwargs = {**GREEDY, **generate_kwargs}
+        generate_kwargs = {**check_scores(self.model), **generate_kwargs}
         tokens = self.model.generate(**inputs, **self._prepare_generate_kwargs(generate_kwargs))
         return {"new_tokens": tokens[:, inputs["input_ids"].shape[1] :]}
 

@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import is_flash_attn_2_available
 
+from helpers.families import UnknownModel
 from helpers.model.memory import GB, HEADROOM, estimate_memory
 from helpers.profiles import TINY, Profile
 
@@ -60,8 +61,10 @@ def choose_hardware(
     - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK``
       is set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left
       on one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
-    - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float16 on older ones such as a T4, float32
-      elsewhere: most CPUs have no bfloat16 units and emulate them many times slower, and Apple's GPU is safest so.
+    - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float32 elsewhere: float16, all that older
+      GPUs such as a T4 compute fast in, may overflow; most CPUs have no bfloat16 units and emulate them many times
+      slower; and Apple's GPU is safest so. Where an older GPU has no room for float32, not even beside 4-bit weights,
+      emulated bfloat16.
     - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less
       `HEADROOM`.
     - Attention: FlashAttention 2 where it is installed and the GPU and dtype can use it, else PyTorch's SDPA.
@@ -85,7 +88,7 @@ def choose_hardware(
     elif gpus:
         ampere = all(torch.cuda.get_device_capability(gpu)[0] >= 8 for gpu in gpus)
         dtype, reason = ((torch.bfloat16, "this GPU computes in bfloat16") if ampere else
-                         (torch.float16, "this GPU has no bfloat16 units, but fast float16"))
+                         _choose_for_an_old_gpu(model, quantize, gpus))
     elif device == "mps":
         dtype, reason = torch.float32, "float32 is the safe choice on Apple's GPU; ask for torch.bfloat16 if it is full"
     else:
@@ -131,16 +134,37 @@ def _choose_attention(dtype: torch.dtype, gpus: list[int]) -> str:
     return "flash_attention_2" if usable and is_flash_attn_2_available() else "sdpa"
 
 
+def free_memory(gpus: list[int]) -> int:
+    """Free bytes of CUDA GPUs together; what PyTorch holds but does not use is free for the next model too."""
+    return sum(torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+               for gpu in gpus)
+
+
+def _choose_for_an_old_gpu(model: Profile | str, quantize: bool | None, gpus: list[int]) -> tuple[torch.dtype, str]:
+    """A dtype for a GPU without bfloat16 units. Not float16, the fastest there: numbers inside language models such as
+    Qwen2-7B are larger than it can hold (see `helpers.captioning.overflow`)."""
+    usable = free_memory(gpus) * (1 - HEADROOM)
+    try:
+        fits = [way for way in (False, True) if quantize in (None, way)
+                and estimate_memory(model, dtype=torch.float32, quantize=way).total <= usable]
+    except UnknownModel:
+        fits = [True]
+    if fits:
+        return torch.float32, "this GPU has no bfloat16 units, and float16 may overflow: computed in float32"
+    return torch.bfloat16, ("this GPU has no bfloat16 units, and float16 may overflow, but float32 does not fit: bfloat16, "
+                            "which PyTorch emulates here, slowly")
+
+
 def _choose_quantization(model: Profile | str, dtype: torch.dtype, gpus: list[int]) -> tuple[bool, str]:
     """Whether to load in 4 bits, and why; nothing to say where the whole model fits."""
-    # What PyTorch holds but does not use is free for the next model too.
-    free = sum(torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
-               for gpu in gpus)
+    free = free_memory(gpus)
     usable = free * (1 - HEADROOM)
-
-    plain, quantized, captioning = (
-        estimate_memory(model, dtype=dtype, quantize=quantize, training=training).total
-        for quantize, training in ((False, True), (True, True), (True, False)))
+    try:
+        plain, quantized, captioning = (
+            estimate_memory(model, dtype=dtype, quantize=quantize, training=training).total
+            for quantize, training in ((False, True), (True, True), (True, False)))
+    except UnknownModel:
+        return False, "what this model takes is not estimated: ask for quantize=True if it does not fit"
     if plain <= usable:
         return False, ""
     there = f"{free / GB:.1f} GB of the GPU's memory are free"
@@ -156,6 +180,20 @@ def _choose_quantization(model: Profile | str, dtype: torch.dtype, gpus: list[in
     raise NotEnoughMemory(f"Even in 4 bits the model takes {captioning / GB:.1f} GB to caption and "
                           f"{quantized / GB:.1f} GB to train, and {there}: close other programs and kernels, choose a "
                           "larger GPU, or use the tiny profile (leave COURSE_PROFILE unset).")
+
+
+def loader_workers(model, processes: int = 1) -> int:
+    """Processes that decode clips and compute features while the GPU works: at most 4, and one processor core for each.
+
+    None on a CPU, where they would take the cores that train. Their number changes neither the order of the clips nor
+    where a resumed run goes on (see `ClipStream`).
+
+    Args:
+        model: the loaded model.
+        processes: training processes on this machine, which share its cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(4, cores // processes - 1)) if model.device.type == "cuda" else 0
 
 
 def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> dict:

@@ -189,7 +189,7 @@ class Fit:
 
     gpu: str
     loading: str
-    """``"float16"``, ``"bfloat16"`` or ``"4-bit"``."""
+    """``"float32"``, ``"bfloat16"`` or ``"4-bit"``."""
     usable: int
     """Bytes of the GPU, less `HEADROOM`."""
     training: MemoryEstimate
@@ -221,14 +221,14 @@ def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequ
         **settings: for `estimate_memory`, such as ``clip_seconds`` or ``checkpointing``.
 
     Returns:
-        Two rows a GPU, in 16 bits and in 4; ``show_table([fit.row() for fit in ...])`` shows them.
+        Two rows a GPU, in the dtype that `choose_hardware` takes there and in 4 bits; ``show_table([fit.row() for fit in ...])`` shows them.
     """
     rows = []
     for gpu in gpus:
         if gpu not in GPU_MEMORY:
             raise ValueError(f"There is no memory size on record for the GPU {gpu!r}: choose among "
                              f"{', '.join(GPU_MEMORY)}, or add it to GPU_MEMORY.")
-        dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float16
+        dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float32
         for quantize, loading in ((False, str(dtype).removeprefix("torch.")), (True, "4-bit")):
             options = {"dtype": dtype, "quantize": quantize, **settings}
             training, captioning = (estimate_memory(model, training=use, **options) for use in (True, False))

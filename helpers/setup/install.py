@@ -24,8 +24,8 @@ PYTHONS = (3, 11), (3, 14)
 PIP = "pip==26.3"
 """Shows its progress while it unpacks too, which the pip inside older Pythons does not."""
 
-SIZES = {"cpu": ("400 MB", "1.6 GB", "5 minutes"), "cuda": ("2.7 GB", "7 GB", "15 minutes")}
-"""Downloaded, on disk, and the time that takes with 100 Mbit/s: with PyTorch's build for the CPU, and with CUDA's."""
+SIZES = {"cpu": ("480 MB", "2 GB", "3 minutes"), "cuda": ("3 GB", "6 GB", "8 minutes")}
+"""Downloaded, on disk (by the wheels of constraints.txt), and a guess at the time: for PyTorch's CPU build and CUDA."""
 
 PATIENCE = 5
 """Seconds that PyTorch's own index has to answer."""

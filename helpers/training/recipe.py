@@ -23,7 +23,8 @@ from helpers.audio.order import BLOCK, ClipStream, SkipSeen, SkipUnusable
 from helpers.audio.sources import split_by_source
 from helpers.audio.table import CaptionError
 from helpers.chat import AudioFlamingo3DataCollator
-from helpers.model.hardware import precision_arguments
+from helpers.model.checkpointing import choose_checkpointing
+from helpers.model.hardware import distributed_rank, loader_workers, precision_arguments
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.model.record import adapter_record
@@ -46,6 +47,10 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
 
     A run that is shorter than the profile's, for a trial, warms up for at most half of its steps.
     """
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
+    checkpointing, why = choose_checkpointing(model, profile)
+    if why and not distributed_rank() and not {"gradient_checkpointing", "activation_checkpointing"} & overrides.keys():
+        print(why)
     settings = {
         "output_dir": str(output),
         "max_steps": profile.max_steps,
@@ -61,15 +66,14 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         "save_total_limit": 2,
         "save_only_model": True,
         "remove_unused_columns": False,
-        "dataloader_num_workers": 0,
+        "dataloader_num_workers": loader_workers(model, processes),
         "report_to": "none",
         "seed": 0,
         # Each process makes its own batches. Accelerate's default for a stream lets the first make all of them, glue
         # them together and cut them up again, which takes tensors of one length and one window a clip.
         "accelerator_config": {"dispatch_batches": False},
-        **precision_arguments(model, profile.gradient_checkpointing),
+        **precision_arguments(model, checkpointing),
     }
-    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
     if processes > 1:
         # Every adapter is used in every step; looking for unused ones would cost time, and checkpointing forbids it.
         settings["ddp_find_unused_parameters"] = False
