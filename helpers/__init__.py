@@ -48,7 +48,7 @@ _HOMES = {
     "training.guard": ["TrainingError", "TrainingGuard"],
     "training.evaluation": ["CaptionEvaluation"],
     "training.resume": ["CheckpointError", "last_whole_checkpoint"],
-    "training.recipe": ["ensure_adapter", "lora_config", "make_trainer", "save_adapter"],
+    "training.recipe": ["ensure_adapter", "lora_config", "make_trainer", "save_adapter", "training_arguments"],
     "scale.profiling": ["model_bytes", "peak_memory", "profile_steps", "step_shares"],
     "scale.costs": ["count_clip_flops", "estimate_cost"],
     "show.tables": ["compare_captions", "play", "show_table"],

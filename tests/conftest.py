@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hub_fixtures import hub, kernel, learners_home, served_data, served_model, shards, tiny_files  # noqa: E402, F401
+from short_run import alone, short  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ def test_the_report_names_exactly_the_broken_files_and_goes_on(folder):
     report = read_folder(folder, longest=60)
     assert set(report.problems) == set(broken.values())
     reasons = ["cannot be decoded", "cannot be decoded", "is silent", "has no caption", "is not in"]
-    for name, reason in zip(broken.values(), reasons):
+    for name, reason in zip(broken.values(), reasons, strict=True):
         assert name in report.problems[name] and reason in report.problems[name]
         assert report.problems[name] in str(report)
     assert report.pieces == {"place00_1.flac": 3}
@@ -88,8 +88,17 @@ def test_from_a_folder_to_a_measured_adapter(folder, model, processor, tmp_path)
     report = read_folder(folder[0], longest=12)
     train, held_out = split_by_source(report.clips)
     profile = dataclasses.replace(get_profile("tiny"), max_steps=6, batch_size=4)
-    trainer = make_trainer(profile, model, processor, tmp_path / "checkpoints", train=train, warmup_steps=0,
-                           save_strategy="no", logging_steps=1, disable_tqdm=True)
+    trainer = make_trainer(
+        profile,
+        model,
+        processor,
+        tmp_path / "checkpoints",
+        train=train,
+        warmup_steps=0,
+        save_strategy="no",
+        logging_steps=1,
+        disable_tqdm=True,
+    )
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert len(losses) == 6 and losses[-1] < losses[0]
@@ -121,10 +130,19 @@ def test_split_says_what_it_needs():
     assert [clip["source"] for clip in held_out] == ["b", "b"], "the smaller source, though it is more than the share"
 
 
-@pytest.mark.parametrize("name, source", [
-    ("kitchen_01.wav", "kitchen"), ("kitchen-2.flac", "kitchen"), ("kitchen 3.mp3", "kitchen"), ("kitchen(4).ogg", "kitchen"),
-    ("kitchen.wav", "kitchen"), ("day1/0007.wav", "day1/0007"), ("day1/dog2.wav", "day1/dog"), ("day2/dog2.wav", "day2/dog"),
-])
+@pytest.mark.parametrize(
+    "name, source",
+    [
+        ("kitchen_01.wav", "kitchen"),
+        ("kitchen-2.flac", "kitchen"),
+        ("kitchen 3.mp3", "kitchen"),
+        ("kitchen(4).ogg", "kitchen"),
+        ("kitchen.wav", "kitchen"),
+        ("day1/0007.wav", "day1/0007"),
+        ("day1/dog2.wav", "day1/dog"),
+        ("day2/dog2.wav", "day2/dog"),
+    ],
+)
 def test_source_by_file_name(name, source):
     assert source_of(name) == source
 
@@ -139,14 +157,21 @@ def _small(folder, table, files=("a1.wav", "a2.wav", "b1.wav")):
 def test_a_source_column_and_several_captions_of_a_file(tmp_path):
     table = "file_name,caption,source\na1.wav,A hum,one\na1.wav,A tone hums,one\na2.wav,A hum,two\n"
     report = read_folder(_small(tmp_path, table))
-    assert [(clip["source"], clip["references"]) for clip in report.clips] == [("one", ["A hum", "A tone hums"]), ("two", ["A hum"])]
+    assert [(clip["source"], clip["references"]) for clip in report.clips] == [
+        ("one", ["A hum", "A tone hums"]),
+        ("two", ["A hum"]),
+    ]
     assert list(report.problems) == ["b1.wav"] and "in no row of the table" in report.problems["b1.wav"]
 
 
-@pytest.mark.parametrize("table, message", [
-    ("file_name,text\na1.wav,A hum\n", "no column 'caption'"), ("file_name,caption\n", "no rows"),
-    ("file_name,caption\nnone.wav,A hum\n", "Not one clip of the folder .* can be used"),
-])
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        ("file_name,text\na1.wav,A hum\n", "no column 'caption'"),
+        ("file_name,caption\n", "no rows"),
+        ("file_name,caption\nnone.wav,A hum\n", "Not one clip of the folder .* can be used"),
+    ],
+)
 def test_a_table_that_is_unusable_as_a_whole(tmp_path, table, message):
     with pytest.raises(CaptionError, match=message):
         read_folder(_small(tmp_path, table))
