@@ -128,8 +128,9 @@ def world(processor, base_model, tmp_path_factory):
     profile, vocabulary = helpers.get_profile("tiny"), helpers.load_vocabulary("tiny")
     clips = list(helpers.load_captions("tiny", "train").take(20))
     captions = [clip["caption"] for clip in clips]
+    fair = [text if place % 5 else "A bell rings" for place, text in enumerate(captions)]
     worse = [text if place % 4 else "A dog barks" for place, text in enumerate(captions)]
-    before, after = (helpers.event_counts(texts, clips, vocabulary) for texts in (captions, worse))
+    before, after = (helpers.event_counts(texts, clips, vocabulary) for texts in (fair, worse))
     folder = helpers.write_faulty_folder(tmp_path_factory.mktemp("faulty"), clips)
     adapted = get_peft_model(helpers.load_model(quiet=True), lora_config(profile))
     return {

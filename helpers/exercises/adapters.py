@@ -77,7 +77,7 @@ def check_whose_curve(rates: Mapping[str, float]) -> str:
     if sorted(said.values()) != sorted(true.values()):
         raise Wrong(f"the rates are {', '.join(f'{rate:g}' for rate in curve_rates())}, each used once.")
     if said == true:
-        return "; ".join(f"at {true[name]:g} ({name}) the commonest caption is “{recorded_runs()[run]['commonest']}”"
+        return "; ".join(f"at {true[name]:g} ({name}) the commonest caption is “{recorded_runs()[run]['commonest'] or '(not a word)'}”"
                          for name, run in _CURVES.items()) + "."
     fast = max(true, key=true.get)
     if said[fast] != true[fast]:

@@ -31,7 +31,7 @@ def sick_runs() -> list[dict]:
         losses = [row["loss"] for row in seen["history"]][::3]
         rows.append({"run": name, "loss, every 15 steps": "  ".join(f"{loss:.2f}" for loss in losses), "in style (%)":
                      round(100 * seen["style"]), "event F1": seen["f1"], "different captions": seen["different"],
-                     "the commonest": seen["commonest"]})
+                     "the commonest": seen["commonest"] or "(not a word)"})
     return rows
 
 
