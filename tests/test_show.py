@@ -29,16 +29,19 @@ def stripped(page: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------- guesses
-@pytest.mark.parametrize(("guess", "truth", "line"), [
-    (None, 40, "You made no guess. It is 40 MB."),
-    (..., 40, "You made no guess. It is 40 MB."),
-    ("about 30 MB", 40, "You guessed 30 MB; it is 40 MB: 10 MB too low (25%)."),
-    ("1,000", 500, "You guessed 1,000 MB; it is 500 MB: 500 MB too high (100%)."),
-    ("0,5", 0.5, "You guessed 0.5 MB: right."),
-    ("lots", 40, "There is no number in your guess 'lots'. It is 40 MB."),
-    (0, 0, "You guessed 0 MB: right."),
-    (5, np.int64(0), "You guessed 5 MB; it is 0 MB: 5 MB too high."),
-])
+@pytest.mark.parametrize(
+    ("guess", "truth", "line"),
+    [
+        (None, 40, "You made no guess. It is 40 MB."),
+        (..., 40, "You made no guess. It is 40 MB."),
+        ("about 30 MB", 40, "You guessed 30 MB; it is 40 MB: 10 MB too low (25%)."),
+        ("1,000", 500, "You guessed 1,000 MB; it is 500 MB: 500 MB too high (100%)."),
+        ("0,5", 0.5, "You guessed 0.5 MB: right."),
+        ("lots", 40, "There is no number in your guess 'lots'. It is 40 MB."),
+        (0, 0, "You guessed 0 MB: right."),
+        (5, np.int64(0), "You guessed 5 MB; it is 0 MB: 5 MB too high."),
+    ],
+)
 def test_a_guess_is_answered_in_one_line(guess, truth, line, capsys):
     made = predict("How large?", unit="MB").of(guess)
     capsys.readouterr()
@@ -48,25 +51,35 @@ def test_a_guess_is_answered_in_one_line(guess, truth, line, capsys):
 
 def test_a_choice(capsys):
     guess = predict("Frozen?", ["yes", "no"])
-    assert capsys.readouterr().out == "Your guess: Frozen? (yes / no) Not made yet: use the buttons, or guess.of(...).\n"
+    assert (
+        capsys.readouterr().out == "Your guess: Frozen? (yes / no) Not made yet: use the buttons, or guess.of(...).\n"
+    )
     guess.compare(False)
     guess.of("yes").compare(False)
     guess.of("no").compare(False)
-    assert capsys.readouterr().out.splitlines() == ["You made no guess. It is no.", "You guessed yes; it is no.", "Right: no."]
+    assert capsys.readouterr().out.splitlines() == [
+        "You made no guess. It is no.",
+        "You guessed yes; it is no.",
+        "Right: no.",
+    ]
 
 
 def test_the_buttons_make_the_guess():
     guess = predict("Frozen?", ["yes", "no"])
     bundle = guess._repr_mimebundle_()
-    assert bundle["text/plain"].startswith("Your guess: Frozen?") and "application/vnd.jupyter.widget-view+json" in bundle
+    assert (
+        bundle["text/plain"].startswith("Your guess: Frozen?") and "application/vnd.jupyter.widget-view+json" in bundle
+    )
     guess._widget.children[1].value = "no"
     assert guess.value == "no"
 
 
 # ------------------------------------------------------------------------------------------------- tables and masks
 def test_numbers_stand_right_and_text_wraps():
-    table = show_table([{"GPU": "T4", "price ($)": 0.5, "fits": True}, {"GPU": "H100", "price ($)": 12345, "fits": None}],
-                       mark=lambda row: row["GPU"] == "H100")
+    table = show_table(
+        [{"GPU": "T4", "price ($)": 0.5, "fits": True}, {"GPU": "H100", "price ($)": 12345, "fits": None}],
+        mark=lambda row: row["GPU"] == "H100",
+    )
     assert re.findall(r'align="(\w+)"', table.data)[:3] == ["left", "right", "left"]
     assert "overflow-wrap:anywhere" in table.data
     assert table.text.splitlines() == ["GPU | price ($) | fits", "T4 | 0.50 | yes", "> H100 | 12,345 | –"]
@@ -85,7 +98,9 @@ def test_players_are_named_by_their_rows_and_have_a_text_beside_them(test_clips)
 
 def test_changed_words_are_bold():
     assert mark_changes("A dog & a cat", "The dog") == "<b>A</b> dog &amp; <b>a cat</b>"
-    page = compare_captions([{"audio": np.zeros(3200, np.float32) + 0.1, "caption": "A hum"}], before=["A cow"], after=["A frog croaks"])
+    page = compare_captions(
+        [{"audio": np.zeros(3200, np.float32) + 0.1, "caption": "A hum"}], before=["A cow"], after=["A frog croaks"]
+    )
     assert "A <b>frog croaks</b>" in page.data and "A cow" in page.data and "A frog croaks" in page.text
 
 
@@ -125,8 +140,14 @@ def test_a_picture_is_stored_once_and_gives_nothing_away(processor, test_clips):
 
 
 def test_several_runs_in_one_picture():
-    runs = {"healthy": [{"step": 5, "loss": 5.0}, {"step": 10, "loss": 1.0}, {"step": 10, "eval_loss": 1, "eval_event_f1": 0.5}],
-            "sick": [{"step": 5, "loss": 5.0}, {"step": 10, "loss": 4.5}]}
+    runs = {
+        "healthy": [
+            {"step": 5, "loss": 5.0},
+            {"step": 10, "loss": 1.0},
+            {"step": 10, "eval_loss": 1, "eval_event_f1": 0.5},
+        ],
+        "sick": [{"step": 5, "loss": 5.0}, {"step": 10, "loss": 4.5}],
+    }
     alt = plot_curves(runs).alt
     assert "healthy: loss 5.00 to 1.00, event F1 0.50 to 0.50" in alt and "sick: loss 5.00 to 4.50." in alt
     with pytest.raises(ValueError, match="'empty' holds no training loss"):
@@ -138,7 +159,9 @@ def test_several_runs_in_one_picture():
 def test_the_machine_has_this_clips_shapes(processor, base_model, test_clips):
     samples = test_clips[1]["audio"]["array"]
     alt = helpers.plot_machine(processor, base_model, test_clips[1]).alt
-    chat = processor.apply_chat_template([helpers.make_chat(samples)], tokenize=True, add_generation_prompt=True, return_dict=True)
+    chat = processor.apply_chat_template(
+        [helpers.make_chat(samples)], tokenize=True, add_generation_prompt=True, return_dict=True
+    )
     heard = int((chat["input_ids"] == processor.audio_token_id).sum())
     width = base_model.config.text_config.hidden_size
     assert f"waveform: {len(samples)} (samples)" in alt
@@ -149,7 +172,9 @@ def test_the_machine_has_this_clips_shapes(processor, base_model, test_clips):
 # ---------------------------------------------------------------------------------------------------------- widgets
 def test_answers_token_by_token_are_the_same_answers(processor, base_model, test_clips):
     samples, heard = test_clips[0]["audio"]["array"], []
-    tokens = playground.answer_tokens(base_model, processor, helpers.make_chat(samples), tell=lambda so_far: heard.append(len(so_far)))
+    tokens = playground.answer_tokens(
+        base_model, processor, helpers.make_chat(samples), tell=lambda so_far: heard.append(len(so_far))
+    )
     assert playground.answer_text(tokens) == caption(base_model, processor, samples)
     assert heard == list(range(1, len(tokens) + 1)) and all(0 < token.probability <= 1 for token in tokens)
     assert tokens[-1].text == "<|im_end|>"
@@ -168,8 +193,10 @@ def test_the_playground_answers_and_shows_errors(processor, base_model, test_cli
 
 def test_the_label_explorer_counts(processor, test_clips):
     samples = test_clips[0]["audio"]["array"]
-    costs = {way: explorer.label_costs(explorer.label_batch(processor, samples, "A dog barks", way), processor)
-             for way in explorer.WAYS.values()}
+    costs = {
+        way: explorer.label_costs(explorer.label_batch(processor, samples, "A dog barks", way), processor)
+        for way in explorer.WAYS.values()
+    }
     words = len(processor.tokenizer("A dog barks")["input_ids"])
     assert costs["course"]["trained"] == words + 1 < costs["turns"]["trained"] < costs["guide"]["trained"]
     assert costs["guide"]["trained"] + costs["guide"]["placeholders"] == costs["guide"]["tokens"]
@@ -183,11 +210,21 @@ def test_the_label_explorer_counts(processor, test_clips):
 
 def test_the_calculator_counts_what_an_adapter_has():
     profile = helpers.get_profile("tiny")
-    settings = {"rank": 16, "targets": "attention and feed-forward", "batch": 8, "seconds": 4.0, "quantize": False,
-                "checkpointing": False, "gpu": "T4 16 GB"}
+    settings = {
+        "rank": 16,
+        "targets": "attention and feed-forward",
+        "batch": 8,
+        "seconds": 4.0,
+        "quantize": False,
+        "checkpointing": False,
+        "gpu": "T4 16 GB",
+    }
     plan = calculator.plan_run(profile, **settings)
-    assert plan.parameters == 217_088 and plan.fits and plan.memory == helpers.estimate_memory(
-        profile, dtype=__import__("torch").float16, clip_seconds=4.0).total
+    assert (
+        plan.parameters == 217_088
+        and plan.fits
+        and plan.memory == helpers.estimate_memory(profile, dtype=__import__("torch").float16, clip_seconds=4.0).total
+    )
     half = calculator.plan_run(profile, **{**settings, "rank": 8})
     assert half.parameters * 2 == plan.parameters
     slow = calculator.plan_run(profile, **{**settings, "checkpointing": True})
@@ -202,7 +239,9 @@ def test_the_game_keeps_the_caption_to_itself(processor, test_clips):
     captions = [clip["caption"] for clip in clips]
     panel = helpers.guess_caption(clips, processor, captions)
     picture, verdict, buttons, following = panel.children
-    assert captions[0] not in picture.value + verdict.value and captions[0] in [button.description for button in buttons.children]
+    assert captions[0] not in picture.value + verdict.value and captions[0] in [
+        button.description for button in buttons.children
+    ]
     next(button for button in buttons.children if button.description != captions[0]).click()
     assert "You: 0 of 1" in verdict.value and "The model: 1 of 1" in verdict.value and captions[0] in verdict.value
     following.click()
@@ -240,7 +279,9 @@ def _send(recorder, name: str, content: bytes) -> None:
 
 def test_a_sound_from_the_browser_is_played_and_described(processor, test_clips):
     heard = []
-    panel = helpers.your_sound({"model": lambda samples: heard.append(samples.shape) or "A <hum>"}, processor, test_clips[:2])
+    panel = helpers.your_sound(
+        {"model": lambda samples: heard.append(samples.shape) or "A <hum>"}, processor, test_clips[:2]
+    )
     recorder, pick, answer = panel.children
     _send(recorder, "mine.wav", _wav())
     assert heard[-1] == (16_000,) and "A &lt;hum&gt;" in answer.value and "mine.wav (1.0 s)" in answer.value
@@ -271,15 +312,28 @@ def test_the_progress_board_replaces_the_trainers_own(processor, base_model, tmp
 
     profile = helpers.get_profile("tiny")
     clips = list(helpers.load_captions("tiny", "train").take(4))
-    trainer = helpers.show_progress(make_trainer(
-        profile, helpers.load_model(quiet=True), processor, tmp_path, train=clips, max_steps=2, logging_steps=1,
-        per_device_train_batch_size=2, save_strategy="no", disable_tqdm=True))
+    trainer = helpers.show_progress(
+        make_trainer(
+            profile,
+            helpers.load_model(quiet=True),
+            processor,
+            tmp_path,
+            train=clips,
+            max_steps=2,
+            logging_steps=1,
+            per_device_train_batch_size=2,
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+    )
     pages = []
     board = next(one for one in trainer.callback_handler.callbacks if type(one).__name__ == "TrainingProgress")
     original = board.on_train_begin
+
     def begin(*args, **kwargs):
         original(*args, **kwargs)
         board._board.write = pages.append
+
     board.on_train_begin = begin
     trainer.train()
     assert "step 2 of 2, loss" in pages[-1] and "Epoch" not in pages[-1]

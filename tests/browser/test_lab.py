@@ -1,6 +1,7 @@
 """Every notebook in a real JupyterLab in headless Chromium: it runs to its end, and what it shows reacts.
 
-Skipped with a reason where playwright, axe or Chromium is missing, but never in CI. Pictures of what the browser saw go to
+Skipped with a reason where playwright, axe or Chromium is missing, but never in CI. Pictures of what the browser saw
+go to
 ``COURSE_SCREENSHOTS``, if that is set.
 """
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.browser
 try:
     from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import sync_playwright
+
     missing = None if lab.chromium() else "there is no Chromium on this machine"
 except ImportError as error:
     missing = f"{error.name} is not installed"
@@ -71,8 +73,11 @@ def look(page, name: str) -> None:
     if folder := os.environ.get("COURSE_SCREENSHOTS"):
         lab.screenshots(page, Path(folder), name)
     broken = Axe().run(page, context=lab.OUTPUT).response["violations"]
-    serious = {rule["id"]: [node["html"][:200] for node in rule["nodes"]][:3] for rule in broken
-               if rule["impact"] in ("serious", "critical")}
+    serious = {
+        rule["id"]: [node["html"][:200] for node in rule["nodes"]][:3]
+        for rule in broken
+        if rule["impact"] in ("serious", "critical")
+    }
     assert not serious, f"{name}: {serious}"
 
 
@@ -84,7 +89,9 @@ def test_a_notebook_runs_to_its_end(name, page, address):
 
 def _noise(seconds: int) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, np.random.default_rng(0).normal(0, 0.1, (44_100 * seconds, 2)), 44_100, format="WAV", subtype="PCM_16")
+    soundfile.write(
+        file, np.random.default_rng(0).normal(0, 0.1, (44_100 * seconds, 2)), 44_100, format="WAV", subtype="PCM_16"
+    )
     return file.getvalue()
 
 
@@ -115,7 +122,9 @@ def test_every_widget_is_drawn_and_reacts(page, address):
         assert (len(content) > 12_000_000) == (seconds == 70)
         files.set_input_files({"name": name, "mimeType": "audio/wav", "buffer": content})
         has("sound", f"{name} ({seconds}.0 s)", timeout=180_000)
-    files.set_input_files({"name": "film.xyz", "mimeType": "audio/wav", "buffer": bytes(20_000_000)})  # nothing can play this
+    files.set_input_files(
+        {"name": "film.xyz", "mimeType": "audio/wav", "buffer": bytes(20_000_000)}
+    )  # nothing can play this
     status.get_by_text("film.xyz is too large to send").wait_for(timeout=60_000)
     assert "small again" not in outputs["sound"].inner_text(), "the old answer went when another file was chosen"
     outputs["sound"].get_by_role("button", name="Record").click()
