@@ -5,13 +5,19 @@ profile runs on a new machine before it trains for hours::
 
     COURSE_PROFILE=full COURSE_TRIAL="max_steps=4 eval_steps=2 train_clips=64 eval_clips=8 test_clips=8"
 
-A trial keeps its results apart (``runs/full-trial``), so its adapter is never taken for one trained in earnest.
+A trial keeps its results apart (``runs/full-trial``), so its adapter is never taken for one trained in earnest. So does
+whoever plays with a number or two in a notebook: ``get_profile(lora_rank=4, max_steps=50)`` (``runs/tiny-play-`` and
+eight digits that stand for these numbers).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -19,9 +25,9 @@ from typing import get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds ``notebooks/`` and ``helpers/``."""
 
-RUNS = Path(os.environ.get("COURSE_RUNS", ROOT / "runs"))
-"""Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it."""
-
+RUNS = ROOT / (os.environ.get("COURSE_RUNS") or "runs")
+"""Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it; a relative path begins at `ROOT`, so that
+it means the same from every folder."""
 
 TINY = "tiny"
 """As a model: the one that lies in ``helpers/tiny/weights``. As a data set: the sounds that the course makes itself."""
@@ -52,7 +58,7 @@ class Profile:
 
     name: str
     model_id: str
-    """What `load_model` and `load_processor` take: a Hub id, or ``"tiny"`` for the model shipped here."""
+    """What `load_model` takes: a Hub id, or ``"tiny"`` for the model shipped here."""
     dataset_id: str
     """What `load_captions` takes: a Hub id, or ``"tiny"`` for the sounds made here."""
     learning_rate: float
@@ -89,7 +95,8 @@ class Profile:
     needs_gpu: bool = False
     """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 0.0
-    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for that."""
+    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for
+    that."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 
@@ -115,105 +122,97 @@ class Profile:
 
 PROFILES = {
     "tiny": Profile(
-        name="tiny",
-        model_id="tiny",
-        dataset_id="tiny",
-        learning_rate=4e-3,
-        warmup_steps=10,
-        max_steps=200,
-        batch_size=8,
-        gradient_accumulation_steps=1,
-        logging_steps=10,
-        eval_steps=50,
-        save_steps=100,
-        gradient_checkpointing=False,
-        caption_batch_size=32,
-        least_event_f1=0.85,
-        least_changed=1.0,
-        least_style_gain=0.9,
-        measured=True,
+        name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=4e-3, warmup_steps=10, max_steps=200, batch_size=8,
+        gradient_accumulation_steps=1, logging_steps=10, eval_steps=50, save_steps=100, gradient_checkpointing=False,
+        caption_batch_size=32, least_event_f1=0.85, least_changed=1.0, least_style_gain=0.9, measured=True,
     ),
     "full": Profile(
-        name="full",
-        model_id="nvidia/audio-flamingo-3-hf",
-        dataset_id="OpenSound/AudioCaps",
-        learning_rate=1e-4,
-        max_steps=500,
-        batch_size=4,
-        gradient_accumulation_steps=4,
-        logging_steps=10,
-        eval_steps=100,
-        save_steps=250,
-        gradient_checkpointing=True,
-        caption_batch_size=8,
-        hub_model_id="audio-flamingo-3-audiocaps-lora",
-        license=License(
-            name="nvidia-oneway-noncommercial-license",
-            link="https://huggingface.co/nvidia/audio-flamingo-3-hf",
-            terms="for non-commercial research only (NVIDIA OneWay Noncommercial License)",
-        ),
-        needs_gpu=True,
-        least_disk_gb=45,  # 16.5 GB of 16-bit weights, as much again once they are merged, and checkpoints
+        name="full", model_id="nvidia/audio-flamingo-3-hf", dataset_id="OpenSound/AudioCaps", learning_rate=1e-4,
+        max_steps=500, batch_size=4, gradient_accumulation_steps=4, logging_steps=10, eval_steps=100, save_steps=250,
+        gradient_checkpointing=True, caption_batch_size=8, hub_model_id="audio-flamingo-3-audiocaps-lora",
+        license=License("nvidia-oneway-noncommercial-license", "https://huggingface.co/nvidia/audio-flamingo-3-hf",
+                        "for non-commercial research only (NVIDIA OneWay Noncommercial License)"),
+        needs_gpu=True, least_disk_gb=45,  # 16.5 GB of 16-bit weights, as much again once they are merged, checkpoints
     ),
 }
 
 
+def _kinds() -> dict[str, object]:
+    """Field -> type: all but what says which profile it is."""
+    return {name: kind for name, kind in get_type_hints(Profile).items() if name not in ("name", "license")}
+
+
+def check_change(name: str, value: object) -> object:
+    """A new value for a field of a profile, as the field's own type; a ValueError if it cannot have this value."""
+    if name not in _kinds():
+        raise ValueError(f"A profile has no field {name!r} to change: choose from {', '.join(_kinds())}.")
+    kind, example = _kinds()[name], getattr(PROFILES["tiny"], name) or getattr(PROFILES["full"], name)
+    if kind in (int, float):
+        zero = name.startswith("least_") or name in ("warmup_steps", "lora_dropout")
+        below_one = name in ("lora_dropout", "learning_rate")
+        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        good = good and kind(value) == value and (0 if zero else 1e-300) <= value < (1 if below_one else math.inf)
+        what = f"a {'whole ' if kind is int else ''}number {'of at least' if zero else 'above'} 0"
+        what += " and below 1" if below_one else ""
+    elif kind is bool:
+        good, what = isinstance(value, bool), "True or False"
+    else:
+        good, what = isinstance(value, str) and bool(value.strip()), "a text"
+    if not good:
+        raise ValueError(f"{name} cannot be {value!r}: it takes {what}, such as {example!r}.")
+    return kind(value) if kind in (int, float) else value
+
+
 def with_changes(profile: Profile, changes: str) -> Profile:
-    """A profile for a trial: some fields changed, and a name, and so a folder of results, of its own.
-
-    Args:
-        profile: where all other fields come from.
-        changes: ``"field=value field=value ..."``, separated by spaces or commas.
-
-    Raises:
-        ValueError: no such field, or a value of the wrong kind.
-    """
-    kinds = {name: kind for name, kind in get_type_hints(type(profile)).items() if name not in ("name", "license")}
-    values = {}
+    """A profile for a trial, ``"field=value field=value ..."``; a ValueError if it cannot be understood."""
+    kinds, values = _kinds(), {}
     for change in changes.replace(",", " ").split():
         name, _, text = change.partition("=")
         if name not in kinds:
             raise ValueError(f"COURSE_TRIAL has {change!r}, but a profile has no field {name!r} to change: write "
                              f"field=value with fields from {', '.join(kinds)}.")
+        with suppress(ValueError):  # "4", "1e-3", "true"; any other text is a text, or refused
+            text = text if kinds[name] not in (bool, int, float) else json.loads(text.lower())
         try:
-            values[name] = _parse(text, kinds[name])
+            values[name] = check_change(name, text)
         except ValueError:
             now = getattr(profile, name)
             raise ValueError(f"COURSE_TRIAL has {change!r}, but {name} takes a value such as {now!r}: write "
                              f"{name}={now}, for example.") from None
-    return dataclasses.replace(profile, name=f"{profile.name}-trial", **values) if values else profile
+    return _changed(profile, values, "trial") if values else profile
 
 
-def _parse(text: str, kind: object) -> object:
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError
-        return text.lower() == "true"
-    if kind in (int, float):
-        number = kind(text)
-        if not 0 <= number < float("inf"):
-            raise ValueError
-        return number
-    if not text:
-        raise ValueError
-    return text
+def _changed(profile: Profile, values: dict, suffix: str) -> Profile:
+    """``profile`` with other values and a name of its own, unmeasured; a short run warms up for half of it at most."""
+    steps = values.get("max_steps", profile.max_steps)
+    if values.get("warmup_steps", 0) > steps:
+        raise ValueError(f"warmup_steps cannot be {values['warmup_steps']}: the run has {steps} steps, so the learning "
+                         f"rate would never arrive; {steps // 10} is a tenth of them.")
+    unknown = {"least_event_f1": 0.0, "least_changed": 0.0, "least_style_gain": 0.0, "measured": False}
+    values = {"warmup_steps": min(profile.warmup_steps, steps // 2), **unknown, **values}
+    return dataclasses.replace(profile, name=f"{profile.name}-{suffix}", **values)
 
 
-def get_profile(name: str | None = None) -> Profile:
-    """The profile that is on, with the changes that ``COURSE_TRIAL`` makes to it.
+def get_profile(name: str | None = None, **changes) -> Profile:
+    """The profile that is on, with the changes that ``COURSE_TRIAL`` makes to it, and then those given here.
 
     Args:
         name: ``"tiny"`` or ``"full"``, as they are; by default the environment variable ``COURSE_PROFILE``, else
             ``"tiny"``, and then ``COURSE_TRIAL`` counts too.
+        **changes: other numbers to play with, such as ``lora_rank=4, max_steps=50``. What differs from the profile has
+            a folder of results of its own for each choice of numbers, so a play adapter never stands in the real one's
+            place.
 
     Raises:
-        ValueError: there is no such profile, or ``COURSE_TRIAL`` cannot be understood (see `with_changes`).
+        ValueError: no such profile, a field cannot be changed in this way, or ``COURSE_TRIAL`` cannot be understood.
     """
-    changes = "" if name else os.environ.get("COURSE_TRIAL", "")
+    trial = "" if name else os.environ.get("COURSE_TRIAL", "")
     name = name or os.environ.get("COURSE_PROFILE") or "tiny"
-    if name not in PROFILES:
-        raise ValueError(
-            f"There is no profile {name!r}: set COURSE_PROFILE to one of {', '.join(map(repr, PROFILES))}, "
-            "or leave it unset for 'tiny'."
-        )
-    return with_changes(PROFILES[name], changes)
+    if not isinstance(name, str) or name not in PROFILES:
+        raise ValueError(f"There is no profile {name!r}: set COURSE_PROFILE to one of "
+                         f"{', '.join(map(repr, PROFILES))}, or leave it unset for 'tiny'.")
+    profile = with_changes(PROFILES[name], trial)
+    values = {field: check_change(field, value) for field, value in changes.items()}
+    values = {field: value for field, value in values.items() if value != getattr(profile, field)}
+    chosen = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:8]
+    return _changed(profile, values, f"play-{chosen}") if values else profile

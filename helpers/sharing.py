@@ -56,18 +56,14 @@ def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder.name!r} for a model card: save the adapter first.")
     evaluations = [row for row in log_history if "eval_loss" in row]
-    license = profile.license
+    terms = profile.license
     data = ModelCardData(
         base_model=profile.model_id if is_hub_id(profile.model_id) else None,
         datasets=[profile.dataset_id] if is_hub_id(profile.dataset_id) else None,
-        license="other" if license else None,
-        license_name=license.name if license else None,
-        license_link=license.link if license else None,
-        library_name="peft",
-        pipeline_tag="audio-text-to-text",
-        language="en",
+        library_name="peft", pipeline_tag="audio-text-to-text", language="en",
         tags=["lora", "audio-captioning", "audio-flamingo-3"],
         metrics=[name for key, name in METRIC_IDS.items() if any(key in row for row in evaluations)] or None,
+        **({"license": "other", "license_name": terms.name, "license_link": terms.link} if terms else {}),
     )
     file, unfinished = folder / "README.md", folder / "README.md.unfinished"
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(profile, evaluations, processes)}")
@@ -87,13 +83,15 @@ def _text(profile: Profile, evaluations: Sequence[dict], processes: int) -> str:
     base = _link(profile.model_id) if shared_base else TINY_TITLE.lower()
     use = _USE_OF_HUB.format(base=profile.model_id) if shared_base else _USE_OF_TINY
     own_sounds, shared_data = profile.dataset_id == TINY, is_hub_id(profile.dataset_id)
-    data = "Procedural sounds with captions in AudioCaps' style" if own_sounds else "Recordings that are not published here"
+    data = "Recordings that are not published here"
+    if own_sounds:
+        data = "Procedural sounds with captions in AudioCaps' style"
     if shared_data:
         data = _link(profile.dataset_id, "datasets/")
     extent = "all clips to train on, and those of its validation split, if it has one, to evaluate on"
     if own_sounds or shared_data:
-        extent = (f"the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to evaluate on, as "
-                  "far as there are so many")
+        extent = (f"the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to evaluate "
+                  "on, as far as there are so many")
     licence = ("No weights of anybody else are in it: the base model is the course's own"
                + (", and so are the sounds." if own_sounds else ". The data has terms of its own."))
     if profile.license:

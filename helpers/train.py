@@ -17,17 +17,18 @@ from helpers.profiles import PROFILES, Profile, get_profile
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helpers.train", description="Fine-tune Audio Flamingo 3 with LoRA: "
-                                     "the recipe of notebook 03.")
-    parser.add_argument("--profile", choices=PROFILES, help="model, data and numbers (default: $COURSE_PROFILE, or tiny)")
-    parser.add_argument("--data", metavar="SOURCE", help="'tiny', a data set on the Hub, or a folder of audio files with a "
-                        "metadata.csv (default: the profile's)")
+    parser = argparse.ArgumentParser(prog="python -m helpers.train", description="Fine-tune Audio Flamingo 3 with "
+                                     "LoRA: the recipe of notebook 03.")
+    parser.add_argument("--profile", choices=PROFILES, help="model, data and numbers (default: "
+                        "$COURSE_PROFILE, or tiny)")
+    parser.add_argument("--data", metavar="SOURCE", help="'tiny', a data set on the Hub, or a folder of audio "
+                        "files with a metadata.csv (default: the profile's)")
     parser.add_argument("--steps", type=int, metavar="N", help="updates of the weights (default: the profile's)")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where adapter/ and checkpoints/ go (default: "
                         "runs/ and the profile's name)")
     parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint, if there is one")
-    parser.add_argument("--push", nargs="?", const="", metavar="NAME", help="share the adapter on the Hub afterwards, under "
-                        "NAME (default: the profile's)")
+    parser.add_argument("--push", nargs="?", const="", metavar="NAME", help="share the adapter on the Hub afterwards, "
+                        "under NAME (default: the profile's)")
     return parser
 
 
@@ -83,11 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
     from helpers.audio.table import CaptionError
     from helpers.hub import HubError
     from helpers.model.hardware import NoSuchDevice, NotEnoughMemory
+    from helpers.model.lora import AdapterError
     from helpers.training.guard import TrainingError
     from helpers.training.resume import CheckpointError
 
-    explained = (AudioError, CaptionError, SplitError, CheckpointError, TrainingError, HubError, NoSuchDevice,
-                 NotEnoughMemory, FileNotFoundError)
+    explained = (AdapterError, AudioError, CaptionError, SplitError, CheckpointError, TrainingError, HubError,
+                 NoSuchDevice, NotEnoughMemory, FileNotFoundError)
     try:
         return _train(options, profile)
     except explained as error:
@@ -105,7 +107,7 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
 
     from helpers.model.loading import load_model, load_processor
     from helpers.sharing import write_model_card
-    from helpers.training.recipe import make_trainer, save_adapter
+    from helpers.training.recipe import folder_splits, make_trainer, save_adapter
     from helpers.training.resume import CheckpointError, last_whole_checkpoint
 
     first = int(os.environ.get("RANK", 0)) == 0  # set by torchrun and by `accelerate launch`
@@ -115,15 +117,26 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
     checkpoints = options.output / "checkpoints"
     checkpoint = last_whole_checkpoint(checkpoints) if options.resume else None
 
+    data, held_out = {}, []
+    if Path(profile.dataset_id).is_dir():
+        from helpers.audio.folder import scan_folder, stream_clips
+
+        report = scan_folder(profile.dataset_id)
+        clips_to_train, held_out = folder_splits(report, profile)
+        data = {"train": stream_clips(clips_to_train), "evaluation": stream_clips(held_out) if held_out else None}
+        if first:
+            print(report)
+            print(f"{len(clips_to_train)} clips to train on, {len(held_out)} to evaluate on.")
+
     processor = load_processor(profile.model_id)
     model = load_model(profile.model_id, device=device, quiet=not first)
     # Checkpoints of this command are for going on from: with optimizer, schedule and random state beside the adapter.
-    trainer = make_trainer(profile, model, processor, checkpoints, save_only_model=False)
+    trainer = make_trainer(profile, model, processor, checkpoints, save_only_model=False, **data)
     if trainer.args.world_size > 1:
         seen = gather_object([checkpoint.name if checkpoint else None])
         if len(set(seen)) > 1:
-            raise CheckpointError("The machines do not see the same checkpoints: put --output on a disk that all of them "
-                                  "share.")
+            raise CheckpointError("The machines do not see the same checkpoints: put --output on a disk that all of "
+                                  "them share.")
     if first:
         processes = trainer.args.world_size
         clips = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * processes
@@ -131,23 +144,68 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
               + (f"from {checkpoint.name} on." if checkpoint else
                  "from the beginning: there is no whole checkpoint." if options.resume else "from the beginning."))
         if trainer.eval_dataset is None:
-            print("There are no clips to evaluate on beside those to train on.")
+            print("There are no clips to evaluate on beside those to train on"
+                  + (": they all come from one source; a column 'source' in the table tells recordings apart."
+                     if data else "."))
     if checkpoint and int(checkpoint.name.rpartition("-")[2]) >= profile.max_steps:
         # Nothing is left to train; `Trainer` would take one step more. Weights that are sharded have no such file.
         if not (checkpoint / "adapter_model.safetensors").is_file():
             raise CheckpointError(f"The run is at {checkpoint.name} already: ask for more steps with --steps.")
         trainer.model.load_adapter(str(checkpoint), "default", is_trainable=True)
-        trainer.state.log_history = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).log_history
+        done = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        trainer.state.log_history, trainer.state.global_step = done.log_history, done.global_step
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    folder = save_adapter(trainer, processor, options.output / "adapter")
+    folder = save_adapter(trainer, processor, options.output / "adapter", profile)
     if first:
         write_model_card(folder, profile, trainer.state.log_history, trainer.args.world_size)
         print(f"The adapter is in {folder}.")
+        if held_out:
+            print(measure(trainer, processor, profile, held_out))
         if options.push:
             print(f"It is shared at {push_adapter(folder, options.push)}.")
     trainer.accelerator.end_training()
     return 0
+
+
+def measure(trainer, processor, profile: Profile, clips: list[dict]) -> str:
+    """How good captions of clips that were not trained on are, without the adapter and with it, in one sentence or two.
+
+    The measure is CIDEr-D, which knows no list of words, and so fits captions in anybody's words.
+
+    Args:
+        trainer: after training; its model has the adapter.
+        processor: the model's processor.
+        profile: how many clips are captioned at once.
+        clips: with ``audio``, as `as_samples` takes it, and ``references``; those that cannot be used are left out.
+    """
+    from helpers.audio.samples import AudioError, as_samples
+    from helpers.captioning.captions import caption
+    from helpers.metrics.cider import cider_d
+    from helpers.metrics.intervals import bootstrap_difference, bootstrap_interval
+
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return ("Captions are not measured while the weights are sharded: load the adapter in one process, and see "
+                "notebook 06.")
+    heard, references = [], []
+    for clip in clips:
+        try:
+            heard.append(as_samples(clip["audio"]))
+            references.append(clip["references"])
+        except AudioError as error:
+            print(f"Left out of the measurement: {error}")
+    if len(heard) < 2:
+        return "Fewer than two clips can be measured, and that says nothing: record more, from other sources."
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    options = {"batch_size": profile.caption_batch_size, "max_new_tokens": 60}
+    with model.disable_adapter():
+        before = cider_d(caption(model, processor, heard, **options), references)
+    after = cider_d(caption(model, processor, heard, **options), references)
+    loss = next((row["eval_loss"] for row in reversed(trainer.state.log_history) if "eval_loss" in row), None)
+    return (f"CIDEr-D (0 to 10) on {len(heard)} held-out clips: {bootstrap_interval(before)} before, "
+            f"{bootstrap_interval(after)} after, a difference of {bootstrap_difference(after, before)}, with 95 % "
+            "intervals."
+            + (f" Evaluation loss: {loss:.2f}." if loss is not None else ""))
 
 
 def push_adapter(folder: Path, name: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from hub_client import Client, environment
-from hub_server import HubServer, Repository
+from hub_repository import Repository
+from hub_server import HubServer
 
 MODEL, DATA = "nvidia/audio-flamingo-3-hf", "OpenSound/AudioCaps"
 SHARDS, ROWS, CAPTIONS = 3, 60, {"train": 1, "validation": 5, "test": 5}
@@ -56,22 +57,22 @@ def tiny_files() -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in TINY_FOLDER.iterdir()}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hub(shards, tiny_files):
-    """The stand-in, one a module; its model and data set are as healthy after a test as before it."""
+    """The stand-in; its model and data set are as healthy after a test as before it."""
     with HubServer() as server:
         server.add(MODEL, tiny_files)
         server.add(DATA, shards, "dataset")
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def learners_home(tmp_path_factory) -> Path:
     """Caches, token and results of the learner in these tests."""
     return tmp_path_factory.mktemp("learner")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kernel(hub, learners_home):
     """A process with the stand-in for its Hub, an empty cache and no token."""
     process = Client(environment(hub.endpoint, learners_home))

@@ -7,78 +7,22 @@ served as plain HTTP (no Xet and no LFS endpoint: uploads arrive base64 in the c
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
-import itertools
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-TOKEN = "a-token-of-the-tests"
-"""What `Authorization` must bear where a token is needed; it looks like no real one."""
-USER = "learner"
-"""Whose token it is."""
+from hub_repository import TOKEN, USER, Repository, Request, info, listing, tree
 
 ADDRESS = re.compile(r"/(?P<kind>datasets/|)(?P<id>[\w.-]+/[\w.-]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<id>[\w.-]+/[\w.-]+)(?:/(?P<verb>[\w-]+)(?:/(?P<revision>[^/]+))?"
                  r"(?:/(?P<path>.+))?)?")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request, as it came in."""
-
-    method: str
-    path: str
-    range: str | None
-    authorized: bool
-
-
-@dataclass
-class Repository:
-    """One repository; its fields may be changed while it is served."""
-
-    id: str
-    files: dict[str, bytes]
-    type: str = "model"
-    gated: bool = False
-    """Whether files are only for those who bear `TOKEN`. As on the real Hub, the repository's own page stays open."""
-    commits: int = 0
-    send: dict[str, Callable[[bytes], object]] = field(default_factory=dict)
-    """Faults by file name: turns a response's body into what is really sent, as pieces, and then hangs up."""
-
-    @property
-    def sha(self) -> str:
-        """A commit hash that changes with every commit."""
-        return hashlib.sha1(f"{self.type} {self.id} {self.commits}".encode()).hexdigest()
-
-
-def cut_short(share: float = 0.5) -> Callable[[bytes], object]:
-    """The connection breaks after this share of the file, every time (a continued download gets nothing more)."""
-    return lambda body, start=0, total=0: [body[: max(0, int(total * share) - start)]]
-
-
-def stall(seconds: float = 60.0, after: int = 0) -> Callable[[bytes], object]:
-    """The answer begins, and after so many bytes nothing follows."""
-    def pieces(body, start=0, total=0):
-        yield body[:after]
-        time.sleep(seconds)
-    return pieces
-
-
-def trickle(seconds: float = 0.5) -> Callable[[bytes], object]:
-    """One byte each time: never silent for long, and never done."""
-    def pieces(body, start=0, total=0):
-        for number in range(len(body)):
-            yield body[number : number + 1]
-            time.sleep(seconds)
-    return pieces
 
 
 class HubServer:
@@ -192,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "POST":
             if verb == "paths-info":
                 paths = parse_qs(self.body.decode())["paths"]
-                return self._json([item for path in paths for item in _listing(repository, path)])
+                return self._json([item for path in paths for item in listing(repository, path)])
             if not self.authorized:
                 return self._error(401, None, "Invalid username or password.")
             if verb == "preupload":
@@ -201,10 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
             if verb == "commit":
                 return self._commit(repository)
         elif verb in (None, "revision"):
-            return self._json(_info(repository))
+            return self._json(info(repository))
         elif verb == "tree":
             recursive = parse_qs(self.address.query).get("recursive", ["false"])[0].lower() in ("true", "1")
-            listing = _tree(repository, folder or "", recursive)
+            listing = tree(repository, folder or "", recursive)
             if folder and not listing:
                 return self._error(404, "EntryNotFound", f"{folder} does not exist on 'main'", repository)
             return self._json(listing)
@@ -300,42 +244,5 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hang_up(self) -> None:
         self.close_connection = True
-        try:
+        with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-
-def _info(repository: Repository) -> dict:
-    return {"_id": "0", "id": repository.id, f"{repository.type}Id": repository.id, "sha": repository.sha, "tags": [],
-            "private": False, "gated": "manual" if repository.gated else False, "disabled": False, "downloads": 0,
-            "lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z", "likes": 0,
-            "siblings": [{"rfilename": path} for path in repository.files]}
-
-
-def _entry(repository: Repository, path: str) -> dict:
-    content = repository.files[path]
-    return {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-
-
-def _tree(repository: Repository, folder: str, recursive: bool) -> list[dict]:
-    """What lies in a folder: files, and folders before what is in them."""
-    inside = f"{folder}/" if folder else ""
-    entries = {}
-    for path in sorted(path for path in repository.files if path.startswith(inside)):
-        parts = path[len(inside) :].split("/")
-        parents = itertools.accumulate(parts[:-1], lambda a, b: f"{a}/{b}")
-        for parent in parents if recursive else list(parents)[:1]:
-            entries.setdefault(parent, {"type": "directory", "path": inside + parent, "size": 0, "oid": "0" * 40})
-        if recursive or len(parts) == 1:
-            entries[path] = _entry(repository, path)
-    return list(entries.values())
-
-
-def _listing(repository: Repository, path: str) -> list[dict]:
-    """What ``path`` is: a file, a folder, or nothing."""
-    if path in repository.files:
-        return [_entry(repository, path)]
-    if any(file.startswith(f"{path}/") for file in repository.files):
-        return [{"type": "directory", "path": path, "size": 0, "oid": "0" * 40}]
-    return []

@@ -13,7 +13,7 @@ import torch
 from peft import get_peft_model
 
 from helpers import DESCRIBE_PROMPT, AudioFlamingo3DataCollator, get_profile, load_captions, lora_report, make_chat
-from tests.benchmarks import jobs, mid_size, parts, table
+from tests.benchmarks import arms, jobs, mid_size, parts, table
 from tests.benchmarks.__main__ import ROOT, main, parse_arguments, starting_point
 from tests.benchmarks.guide import GuideDataCollator, guide_lora_config, make_guide_trainer
 from tests.benchmarks.memory import PeakMemory
@@ -52,7 +52,7 @@ def test_both_recipes_share_every_training_argument(processor, tmp_path):
     profile = get_profile("tiny")
     guide, course = (
         make(profile, load_model(quiet=True), processor, tmp_path, train=[], seed=3, save_strategy="no")
-        for make in (make_guide_trainer, jobs.ARMS["course"])
+        for make in (make_guide_trainer, arms.ARMS["course"])
     )
     ours, theirs = guide.args.to_dict(), course.args.to_dict()
     assert {key for key in ours if ours[key] != theirs[key]} <= {"logging_dir"}
@@ -61,7 +61,7 @@ def test_both_recipes_share_every_training_argument(processor, tmp_path):
 
 
 def test_full_fine_tuning_trains_the_language_model_and_nothing_else(model, processor, tmp_path):
-    trainer = jobs.ARMS["full"](get_profile("tiny"), model, processor, tmp_path, train=[], save_strategy="no")
+    trainer = arms.ARMS["full"](get_profile("tiny"), model, processor, tmp_path, train=[], save_strategy="no")
     report = lora_report(trainer.model)
     assert report.trainable["language model"] == report.parameters["language model"] > 0
     assert report.trainable["output head"] == report.parameters["output head"] > 0
@@ -121,6 +121,7 @@ def test_the_mid_size_model_has_afs_vocabulary_windows_and_placeholders():
     assert mid_size.make_clips(1, "train")[0]["caption"] != clip["caption"]
 
 
+@pytest.mark.slow
 def test_cycled_shards_stream_like_the_data_set_itself(tmp_path, monkeypatch):
     parts.cycled_shards(tmp_path, 2_350)
     first = [clip["audiocap_id"] for clip in load_captions("tiny", "train").take(3)]
@@ -141,9 +142,9 @@ def _arm(seconds, memory, **scores):
 
 def _figures() -> dict:
     """Round numbers, made up, so that every ratio can be told in one's head."""
-    slow, half = _arm([9.0, 4.0, 4.0], 2e9, loss=3.0), _arm([2.0], 1e9, loss=3.0)
-    fast = _arm([1.0, 1.0, 7.0], 4e8, loss=1.5)
-    guide, course = ([_arm([1.0], 1e8, loss=1.0, matching=share, event_f1=0.8, cider_d=2.0) for share in shares]
+    slow, half = _arm(4.0, 2e9, loss=3.0), _arm(2.0, 1e9, loss=3.0)
+    fast = _arm(1.0, 4e8, loss=1.5)
+    guide, course = ([_arm(1.0, 1e8, loss=1.0, matching=share, event_f1=0.8, cider_d=2.0) for share in shares]
                      for shares in ((0.5, 0.4), (0.8, 0.9)))
     return {
         "mid-size": {"arms": {"guide": [slow], "guide labels": [half], "course": [fast]}},
@@ -152,7 +153,7 @@ def _figures() -> dict:
         "streaming": {"runs": [{"clips": 100, "seconds": 2.0, "peak": 5e8},
                                {"clips": 1000, "seconds": 10.0, "peak": 6e8},
                                {"clips": 10_000, "seconds": 100.0, "peak": 9e8}]},
-        "captioning": {"one_by_one": [10.0, 10.0, 90.0], "batched": {"8": [30.0], "32": [50.0, 50.0, 1.0]}},
+        "captioning": {"one_by_one": 10.0, "batched": {"8": 30.0, "32": 50.0}},
     }
 
 
@@ -182,20 +183,9 @@ def test_rows_ratios_and_verdicts(results):
 # Against 0.5 and 0.4: far enough and always ahead; far enough, but behind once; always ahead, but not far enough.
 @pytest.mark.parametrize("course, met", [((0.8, 0.55), True), ((0.99, 0.35), False), ((0.6, 0.5), False)])
 def test_ahead_on_average_and_for_every_seed(results, course, met):
-    for run, share in zip(results["parts"]["tiny"]["figures"]["arms"]["course"], course):
+    for run, share in zip(results["parts"]["tiny"]["figures"]["arms"]["course"], course, strict=True):
         run["held_out"]["test"]["matching"] = share
     assert {row.measure: row.met for row in table.table_rows(results)}[LABELS] is met
-
-
-def test_text_and_markdown_hold_every_row(results):
-    rows = table.table_rows(results)
-    text, markdown = table.as_text(rows), table.as_markdown(results)
-    assert len(text.splitlines()) == len(rows) + 2
-    for row in rows:
-        assert row.measure in text and "| " + " | ".join(row.cells) + " |" in markdown
-    assert "2 cores of a CPU" in markdown
-    del results["parts"]["tiny"]
-    assert LABELS not in table.as_markdown(results)
 
 
 def test_the_readmes_section_is_made_anew(results):
@@ -252,10 +242,3 @@ def test_a_job_runs_once_a_repetition_in_a_process_of_its_own(monkeypatch):
     spec, environment = calls[0]
     assert spec == {"job": "stream", "threads": 1, "clips": 8} and spec["job"] in jobs.JOBS
     assert environment["HF_HUB_OFFLINE"] == "1" and "COURSE_PROFILE" not in environment
-
-
-def test_a_failed_job_says_why(monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "", "no memory")
-    monkeypatch.setattr(parts.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(parts.JobFailed, match="streaming failed:\nno memory"):
-        parts.Runner(say=lambda _: None)("stream", "streaming", clips=8)

@@ -25,7 +25,8 @@ def captioned(seconds: float, caption: str = "A dog barks followed by rain falli
 
 def talk(seconds: float, *turns: str) -> dict:
     roles = ["user", "assistant"] * len(turns)
-    return {"audio": noise(seconds), "messages": [{"role": role, "content": text} for role, text in zip(roles, turns)]}
+    turns = zip(roles, turns, strict=False)
+    return {"audio": noise(seconds), "messages": [{"role": role, "content": text} for role, text in turns]}
 
 
 EXAMPLES = {
@@ -54,7 +55,9 @@ def reference_labels(processor, example: dict) -> list[int]:
         if message["role"] == "assistant":
             trained[at:end] = [True] * (end - at)
         at = end
-    return [token if trained[start] else -100 for token, (start, _) in zip(encoded["input_ids"], encoded["offset_mapping"])]
+    return [token if trained[start] else -100 for token, (start, _) in zip(encoded["input_ids"],
+                                                                           encoded["offset_mapping"],
+                                                                           strict=True)]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -130,9 +133,12 @@ def test_a_clip_can_be_placed_by_hand_and_the_example_is_left_alone(processor):
     ({"audio": noise(1), "caption": None}, CaptionError, "has no caption"),
     ({"audio": noise(1), "caption": "  "}, CaptionError, "has no caption"),
     ({"caption": "A dog barks"}, CaptionError, "Example 0 .* has no 'audio'.*remove_unused_columns=False"),
-    ({"audio": {"array": np.zeros(0, np.float32), "path": "void.wav"}, "caption": "x"}, AudioError, "void.wav is empty"),
-    ({"audio": noise(1), "messages": [{"role": "user", "content": "?"}]}, CaptionError, "without an assistant turn"),
-    ({"audio": noise(1), "messages": [{"role": "user", "content": [{"type": "audio"}, {"type": "audio"}]}]}, CaptionError, "twice"),
+    ({"audio": {"array": np.zeros(0, np.float32), "path": "void.wav"}, "caption": "x"}, AudioError,
+     "void.wav is empty"),
+    ({"audio": noise(1), "messages": [{"role": "user", "content": "?"}]}, CaptionError,
+     "The chat of 1.wav ends in the user's turn: the assistant has to"),
+    ({"audio": noise(1), "messages": [{"role": "user", "content": [{"type": "audio"}, {"type": "audio"}]},
+                                         {"role": "assistant", "content": "Rain"}]}, CaptionError, "holds 2 clips"),
 ])
 def test_bad_examples_are_named(processor, example, error, message):
     with pytest.raises(error, match=message):

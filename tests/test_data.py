@@ -50,7 +50,7 @@ def test_channels_are_mixed_not_dropped(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"this is text", b"RIFF\x00\x00"])
 def test_a_file_that_is_no_audio_is_named(tmp_path, content):
     (tmp_path / "odd.wav").write_bytes(content)
-    with pytest.raises(AudioError, match=r"odd\.wav cannot be decoded .*WAV, FLAC, OGG or MP3"):
+    with pytest.raises(AudioError, match=r"odd\.wav cannot be decoded .*WAV, FLAC, OGG, MP3, M4A or WebM"):
         load_audio(tmp_path / "odd.wav")
 
 

@@ -127,7 +127,7 @@ WRONG = {
             "turn it round",
         ),
         (
-            "from helpers import Interval, bootstrap_interval, event_f1\n"
+            "from helpers import bootstrap_interval, event_f1\nfrom helpers.metrics.intervals import Interval\n"
             "a, b = (bootstrap_interval(c, event_f1) for c in (after_counts, before_counts))\n"
             "difference = Interval(a.value - b.value, a.low - b.high, a.high - b.low)",
             "two intervals apart",

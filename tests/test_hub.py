@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from hub_client import Client, environment
 from hub_fixtures import DATA, MODEL
-from hub_server import TOKEN, USER
+from hub_repository import TOKEN, USER
 from huggingface_hub import ModelCard
 from nbclient import NotebookClient
 
@@ -35,6 +35,7 @@ def execute(name: str, env: dict[str, str]) -> nbformat.NotebookNode:
     return NotebookClient(book, timeout=300, resources=where, kernel_name="python3").execute(env=env)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("0[1-5]_*.ipynb")))
 def test_a_notebook_runs_with_the_full_profile(name, learner, learners_home, hub):
     """Its asserts hold; of the training data, nothing is touched that is not used; no cell is drowned in warnings."""
@@ -126,6 +127,7 @@ def sharer(hub, tmp_path_factory):
     process.close()
 
 
+@pytest.mark.slow
 def test_what_is_shared_is_what_was_saved(sharer, hub):
     _, shared = sharer
     assert shared["id"] == f"{USER}/adapter-of-the-tests"
@@ -135,6 +137,7 @@ def test_what_is_shared_is_what_was_saved(sharer, hub):
     assert not [name for name in saved if name.endswith((".bin", ".pt"))]
 
 
+@pytest.mark.slow
 def test_what_is_shared_comes_back_byte_by_byte_and_works(sharer):
     process, shared = sharer
     outcome = process.run(f"""
@@ -158,6 +161,7 @@ result = {{"same": all((pulled / file.name).read_bytes() == file.read_bytes() fo
                               "answer": shared["answer"], "recorded": MODEL}
 
 
+@pytest.mark.slow
 def test_the_guides_way_of_sharing_works_too(sharer, hub):
     process, shared = sharer
     outcome = process.run("trainer.model.push_to_hub('the-guides-way')\nprocessor.push_to_hub('the-guides-way')")
@@ -167,6 +171,7 @@ def test_the_guides_way_of_sharing_works_too(sharer, hub):
     assert theirs["tokenizer.json"] == ours["tokenizer.json"]
 
 
+@pytest.mark.slow
 def test_the_model_card_says_where_it_comes_from(sharer):
     _, shared = sharer
     text = (Path(shared["folder"]) / "README.md").read_text(encoding="utf-8")
@@ -200,6 +205,7 @@ def test_a_model_card_without_evaluations_or_folder(tmp_path):
         write_model_card(tmp_path / "nowhere", get_profile("full"), [])
 
 
+@pytest.mark.slow
 # --------------------------------------------------------------------------------------------------- adapters there
 def test_an_adapter_that_is_not_there(sharer):
     process, _ = sharer
@@ -207,6 +213,7 @@ def test_an_adapter_that_is_not_there(sharer):
     assert outcome.error == "HubError" and "There is no model nobody/nothing" in outcome.message
 
 
+@pytest.mark.slow
 def test_a_model_is_no_adapter(sharer):
     process, _ = sharer
     outcome = process.run(f"check_adapter(load_model(profile.model_id, quiet=True), {MODEL!r})")

@@ -9,7 +9,6 @@ import pytest
 from pycocoevalcap.cider.cider import Cider
 
 from helpers import (
-    Interval,
     bootstrap_by_group,
     bootstrap_difference,
     bootstrap_interval,
@@ -23,6 +22,7 @@ from helpers import (
     order_accuracy,
     true_relation,
 )
+from helpers.metrics.intervals import Interval
 from helpers.metrics.wording import tokenize
 from helpers.tiny.captions import EVENTS, OVERLAP, PHRASES, SEQUENCE, SINGLE, write_captions
 
@@ -38,7 +38,8 @@ def _reference(captions, references):
 def _random_corpus(seed, clips=400):
     """Captions of 1 to 14 words from few enough words that n-grams of all lengths meet, and 1 to 5 references."""
     rng = np.random.default_rng(seed)
-    words = "a dog barks rain falls the cat while and then loudly man speaks bird isn't two-stroke".split()
+    words = ["a", "dog", "barks", "rain", "falls", "the", "cat", "while", "and", "then", "loudly", "man", "speaks",
+             "bird", "isn't", "two-stroke"]
 
     def write():
         return " ".join(rng.choice(words, rng.integers(1, 15)))
@@ -77,7 +78,8 @@ def test_cider_d_at_its_ends():
 
 
 def test_cider_d_by_hand():
-    """Two clips, words alone (n = 1), one reference each: 'a' is in both (weight log 2 - log 2 = 0), the rest in one."""
+    """Two clips, words alone (n = 1), one reference each: 'a' is in both (weight log 2 - log 2 = 0), the rest in
+    one."""
     score = cider_d(["a dog dog", "a cat"], [["a dog"], ["a bird"]], n=1)
     assert score == pytest.approx([5, 0])  # clipped: min(2, 1) * 1 / (2 * 1), times 10
 
@@ -89,10 +91,16 @@ def test_a_difference_in_length_costs_as_the_formula_says():
     assert short / long == pytest.approx(math.exp(-(5**2) / (2 * 6.0**2)))
 
 
-@pytest.mark.parametrize("captions, references, message", [
-    (["A dog barks"], [], "1 texts for 0"), ([], [], "at least one"), ("A dog barks", ["A dog barks"], "one string"),
-    (["A dog barks"], ["A dog barks"], "references of clip 0 are one string"), (["A dog barks"], [[]], "clip 0 are empty"),
-])
+@pytest.mark.parametrize(
+    "captions, references, message",
+    [
+        (["A dog barks"], [], "1 texts for 0"),
+        ([], [], "at least one"),
+        ("A dog barks", ["A dog barks"], "one string"),
+        (["A dog barks"], ["A dog barks"], "references of clip 0 are one string"),
+        (["A dog barks"], [[]], "clip 0 are empty"),
+    ],
+)
 def test_cider_d_says_what_is_wrong(captions, references, message):
     with pytest.raises(ValueError, match=message):
         cider_d(captions, references)
@@ -159,6 +167,7 @@ def test_the_relation_is_read_off_every_caption_of_the_grammar(relation):
             assert true_relation({"caption": text}) == relation == true_relation({"caption": "?", "relation": relation})
 
 
+@pytest.mark.slow
 # ------------------------------------------------------------------------------------------------------ intervals
 def test_intervals_cover():
     """Of 95 % intervals, about 95 % hold the truth: skewed scores, as captions have, 100 clips at a time."""
@@ -182,6 +191,7 @@ def _holds(interval: Interval, truth: float) -> bool:
     return interval.low <= truth <= interval.high
 
 
+@pytest.mark.slow
 def test_narrower_confidence_covers_less():
     rng, trials = np.random.default_rng(1), 300
     held = sum(_holds(bootstrap_interval(rng.normal(size=100), confidence=0.5, resamples=400, seed=trial), 0.0)
@@ -195,7 +205,9 @@ def test_pairing_makes_a_difference_sure():
     ours = theirs + rng.normal(0.2, 0.3, size=200)
     paired, shuffled = bootstrap_difference(ours, theirs), bootstrap_difference(rng.permutation(ours), theirs)
     assert paired.excludes_zero and not shuffled.excludes_zero
-    assert paired.value == pytest.approx(shuffled.value) and shuffled.high - shuffled.low > 3 * (paired.high - paired.low)
+    assert paired.value == pytest.approx(shuffled.value) and shuffled.high - shuffled.low > 3 * (
+        paired.high - paired.low
+    )
     assert not bootstrap_difference(theirs, theirs).excludes_zero
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BOOKS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+BOOKS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+}
 IGNORED = "nbval-ignore-output"
 
 each = pytest.mark.parametrize("name", BOOKS)
@@ -44,7 +46,9 @@ def test_what_is_not_compared_is_asserted_later(name):
     for number, cell in enumerate(cells):
         if IGNORED in cell["metadata"].get("tags", []):
             later = "\n".join(text_of(other) for other in cells[number + 1 :])
-            assert "assert " in later or "profile.expect(" in later or number == len(cells) - 1, f"cell {number}: nothing is asserted afterwards"
+            assert "assert " in later or "profile.expect(" in later or number == len(cells) - 1, (
+                f"cell {number}: nothing is asserted afterwards"
+            )
 
 
 @each
@@ -64,7 +68,7 @@ def test_pictures_have_alternative_text_and_outputs_hold_no_paths(name):
 @each
 def test_first_and_last_cells(name):
     first, last = text_of(BOOKS[name]["cells"][0]), text_of(BOOKS[name]["cells"][-1])
-    assert re.match(r"# \d · ", first) and "Time:" in first and "By the end you can" in first
+    assert re.match(r"# \d+ · ", first) and "Time:" in first and "By the end you can" in first
     assert "What you can do now" in last
     goals, answers = (len(re.findall(r"^- ", text.split("### ")[0], flags=re.M)) for text in (first, last))
     assert goals == answers, "the recap answers each goal"
@@ -72,7 +76,7 @@ def test_first_and_last_cells(name):
 
 def test_each_notebook_leads_to_the_next():
     names = list(BOOKS)
-    for name, following in zip(names, names[1:]):
+    for name, following in zip(names, names[1:], strict=False):
         assert f"]({following}.ipynb)" in text_of(BOOKS[name]["cells"][-1])
 
 
@@ -93,11 +97,16 @@ def test_notebooks_are_small(name):
 def test_all_eleven_places_where_the_guide_breaks_are_taught():
     """Where a learner would hit them (the numbers are those of ../shared/FACTS.md)."""
     taught = {
-        1: ("03_train_with_lora", "careless.unload()"), 2: ("02_collate_conversations", "output_labels"),
-        3: ("05_use_a_pipeline", "except KeyError"), 4: ("04_caption_new_audio", "inputs.to(tower.device, tower.dtype)"),
-        5: ("03_train_with_lora", "torch.bfloat16"), 6: ("03_train_with_lora", "bf16=True"),
-        7: ("01_load_audio_captions", "Audio(decode=False)"), 8: ("02_collate_conversations", "processor_kwargs"),
-        9: ("02_collate_conversations", "logits_to_keep"), 10: ("04_caption_new_audio", '"do_sample": False'),
+        1: ("03_train_with_lora", "careless.unload()"),
+        2: ("02_collate_conversations", "output_labels"),
+        3: ("05_use_a_pipeline", "except KeyError"),
+        4: ("04_caption_new_audio", "inputs.to(tower.device, tower.dtype)"),
+        5: ("03_train_with_lora", "torch.bfloat16"),
+        6: ("03_train_with_lora", "bf16=True"),
+        7: ("01_load_audio_captions", "Audio(decode=False)"),
+        8: ("02_collate_conversations", "processor_kwargs"),
+        9: ("02_collate_conversations", "logits_to_keep"),
+        10: ("04_caption_new_audio", '"do_sample": False'),
         11: ("02_collate_conversations", "(trained == guide"),
     }
     for number, (name, needle) in taught.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -18,8 +19,8 @@ def _python(code: str) -> str:
 
 
 def test_importing_helpers_loads_no_library_and_writes_nothing(tmp_path):
-    heavy = _python("import sys, helpers; print([n for n in ('torch', 'transformers', 'datasets', 'peft', 'numpy') if n in sys.modules])")
-    assert heavy.strip() == "[]"
+    libraries = {"torch", "transformers", "datasets", "peft", "numpy"}
+    assert _python(f"import sys, helpers; print({libraries} & set(sys.modules))").strip() == "set()"
 
 
 def test_every_public_name_exists_and_has_words():
@@ -30,11 +31,11 @@ def test_every_public_name_exists_and_has_words():
         if callable(value):
             assert value.__doc__, f"{name} has no docstring"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        helpers.nonsense
+        _ = helpers.nonsense
 
 
-FLOORS = ["profiles", "hub", "metrics", "tiny", "audio", "chat", "model", "captioning", "training", "scale", "show",
-          "exercises", "setup", "sharing", "train", "tiny.pretrain"]
+FLOORS = ["profiles", "families", "hub", "metrics", "tiny", "audio", "chat", "model", "captioning", "training", "scale",
+          "show", "exercises", "setup", "sharing", "serve", "train", "tiny.pretrain"]
 """Rooms of the package from the general to the particular; a module imports from its own floor or from one below."""
 
 
@@ -80,6 +81,33 @@ def test_no_module_imports_itself_through_others():
         assert module not in below, f"{module} imports itself through others"
 
 
+def test_no_module_is_long():
+    """A module is what one sitting takes in."""
+    for path in [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "tools").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+        lines = path.read_text(encoding="utf-8").count("\n")
+        assert lines <= 250, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_ruff_has_nothing_to_say():
+    """Lines of at most 120 characters, and the rules of pyproject.toml."""
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_exported_name_is_used_by_a_notebook_or_listed_for_ones_own_project():
+    import helpers
+
+    imported: set[str] = set()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        for names in re.findall(r"^ *from helpers import (\([^)]*\)|.*)$", code, re.MULTILINE):
+            imported |= set(re.findall(r"\w+", names))
+    assert imported <= set(helpers.__all__)
+    assert set(helpers.__all__) - imported <= helpers.FOR_YOUR_PROJECT <= set(helpers.__all__)
+
+
 def _tracked() -> list[Path]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
@@ -91,20 +119,28 @@ def test_no_pickles_secrets_or_machine_paths_are_committed():
     private = re.compile(r"/(?:work|root|tmp)/[\w.-]|/home/\w|hf_[A-Za-z0-9]{30,}")
     for path in _tracked():
         assert path.suffix not in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}, path
-        if path.suffix in {".py", ".md", ".txt", ".cfg", ".ini", ".ipynb", ".json", ".jinja", ""} and path.stat().st_size < 2e6:
+        if (
+            path.suffix in {".py", ".md", ".txt", ".cfg", ".ini", ".ipynb", ".json", ".jinja", ""}
+            and path.stat().st_size < 2e6
+        ):
             found = private.search(path.read_text(encoding="utf-8"))
             assert not found, f"{path.relative_to(ROOT)}: {found.group()}"
 
 
 def test_remote_code_is_never_trusted():
-    needle = "trust_remote" + "_code"
-    assert not [path for path in _tracked() if path.suffix in {".py", ".ipynb"} and needle in path.read_text(encoding="utf-8")]
+    trusting = re.compile("trust_remote" + r"_code(?!=False\b)")
+    texts = [path.read_text(encoding="utf-8") for path in _tracked() if path.suffix in {".py", ".ipynb"}]
+    assert not [text for text in texts if trusting.search(text)]
 
 
 def test_every_requirement_says_why_and_is_pinned():
     texts = [(ROOT / name).read_text() for name in ("requirements.txt", "tests/requirements.txt")]
     lines = [line for text in texts for line in text.splitlines() if line and not line.startswith("#")]
-    pins = {line.split("==")[0].strip().lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    pins = {
+        line.split("==")[0].strip().lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
     for line in lines:
         assert re.match(r"[\w-]+[><=].*\s# \w", line), line
         assert re.split(r"[><=]", line)[0].lower() in pins, line

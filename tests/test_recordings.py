@@ -21,7 +21,7 @@ from helpers import (
     split_by_source,
     write_example_folder,
 )
-from helpers.audio.folder import source_of
+from helpers.audio.sources import source_of
 from helpers.training.recipe import make_trainer, save_adapter
 
 RATES = [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000]

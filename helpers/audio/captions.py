@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import Audio, IterableDataset, get_dataset_split_names, load_dataset
+from datasets import Audio, Dataset, IterableDataset, get_dataset_split_names, load_dataset
 
+from helpers.audio.folder import columns_of
+from helpers.audio.listing import check_rows, list_recordings
 from helpers.audio.samples import load_audio
-from helpers.audio.table import check_folder
 from helpers.hub import hub_access, is_hub_id
 from helpers.profiles import SAMPLING_RATE, TINY
 
@@ -57,8 +58,8 @@ def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDa
 
     Args:
         source: ``"tiny"`` for the sounds this course makes, a Hub id such as ``"OpenSound/AudioCaps"``, or a folder
-            of audio files with a ``metadata.csv`` or ``metadata.jsonl`` that has the columns ``file_name`` and
-            ``caption`` (the ``audiofolder`` convention of `datasets`).
+            of audio files with a ``metadata.csv`` that has the columns ``file_name`` and ``caption`` (see
+            `list_recordings`; several rows of one file become one example with all of its ``references``).
         split: name of the split.
 
     Returns:
@@ -110,9 +111,14 @@ def _load_hub(source: str, split: str) -> IterableDataset:
 
 
 def _load_folder(folder: Path, split: str) -> IterableDataset:
-    available = check_folder(folder)
-    _check_split(split, available, f"The folder {folder.name!r}")
-    return load_dataset("audiofolder", data_dir=str(folder), split=split, streaming=True)
+    listing = list_recordings(folder)
+    check_rows(listing)
+    _check_split(split, listing.splits, f"The folder {folder.name!r}")
+    rows = [{"audio": str(recording.path), "caption": recording.captions[0], "references": recording.captions,
+             "source": recording.source, **recording.others}
+            for recording in listing.recordings if recording.split == split]
+    clips = Dataset.from_dict(columns_of(rows)).cast_column("audio", Audio(decode=False))
+    return clips.to_iterable_dataset()
 
 
 def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dict]:
@@ -142,4 +148,5 @@ def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dic
             found[key] = {**row, "references": []}
         found[key]["references"] += row.get("references") or [row["caption"]]
     decode = DecodedAudio().decode_example
-    return [{**row, "audio": decode(row["audio"]) if "bytes" in row["audio"] else row["audio"]} for row in found.values()]
+    return [{**row, "audio": decode(row["audio"]) if "bytes" in row["audio"] else row["audio"]}
+            for row in found.values()]

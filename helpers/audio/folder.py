@@ -1,26 +1,33 @@
-"""The learner's own clips: a folder looked through file by file, and split so that no source is on both sides."""
+"""The learner's own clips: a folder looked through file by file, decoded at once or when each clip's turn comes."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+from datasets import Dataset, IterableDataset
+from tqdm.auto import tqdm
 
-from helpers.audio.samples import AudioError, load_audio
-from helpers.audio.table import AUDIO_SUFFIXES, CaptionError, metadata_rows, row_problem
+from helpers.audio.listing import Listing, Recording, list_recordings
+from helpers.audio.samples import AudioError, load_clip, probe_audio
+from helpers.audio.table import CaptionError
 from helpers.profiles import SAMPLING_RATE
 
-SILENT = 1e-4
-"""A clip whose loudest sample is below this (80 dB under full scale) has nothing in it to describe."""
+LONGEST_PIECE = 30.0
+"""Seconds: AF3 listens in windows of this length."""
+
+_MANY = 200
+"""From so many files on there is a progress bar."""
+
+_SILENCE_WORDS = re.compile(r"\b(silen|quiet|noiseless|nothing|no (sound|noise|audio)|mute)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,40 +37,68 @@ class FolderReport:
     name: str
     """The folder's own name."""
     clips: list[dict]
-    """Usable examples: ``audio`` (16 kHz mono, as `load_captions` gives it), ``caption``, ``references``, ``source``."""
+    """Usable examples: ``audio`` (16 kHz mono, as `load_captions` gives it; from `scan_folder` what `as_samples` makes
+    it of), ``caption``, ``references``, ``source``, ``split``, and the table's other columns."""
     problems: dict[str, str]
     """File -> one sentence that says why it cannot be used and what to do."""
     pieces: dict[str, int] = field(default_factory=dict)
     """Long recording -> how many pieces it was cut into."""
+    remarks: list[str] = field(default_factory=list)
+    """One sentence each on what can be used and is odd all the same."""
+    seconds: float = 0.0
+    """Of all usable clips together; from `scan_folder` as their headers say."""
 
     def __str__(self) -> str:
-        seconds = sum(len(clip["audio"]["array"]) for clip in self.clips) / SAMPLING_RATE
-        lines = [f"{self.name}: {len(self.clips)} usable clips, {seconds:.0f} s, from "
+        lines = [f"{self.name}: {len(self.clips)} usable clips, {self.seconds:.0f} s, from "
                  f"{len({clip['source'] for clip in self.clips})} sources; files left out: {len(self.problems)}."]
         lines += [f"- {file} is long: cut into {count} pieces." for file, count in self.pieces.items()]
-        lines += [f"- {why}" for why in self.problems.values()]
+        lines += [f"- {sentence}" for sentence in (*self.problems.values(), *self.remarks)]
         return "\n".join(lines)
 
 
-def _name(path: Path, folder: Path) -> str:
-    """A file as the table calls it, without what lies above the folder."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+def says_silence(captions: Sequence[str]) -> bool:
+    """Whether a caption says that there is nothing to hear ("Silence", "A quiet room"), so that silence is no fault."""
+    return any(_SILENCE_WORDS.search(text) for text in captions)
 
 
-def source_of(file_name: str) -> str:
-    """What a file was cut from, by the usual way to name such files: ``kitchen_01.wav`` and ``kitchen-2.flac`` are both
-    of the source ``kitchen``. A name that is nothing but a number is a source of its own."""
-    path = Path(file_name)
-    stem = re.sub(r"[\s_.\-]*\(?\d+\)?$", "", path.stem)
-    return (path.parent / (stem or path.stem)).as_posix()
+def _example(recording: Recording, audio: dict) -> dict:
+    return {"audio": audio, "caption": recording.captions[0], "references": recording.captions,
+            "source": recording.source, "split": recording.split, **recording.others}
 
 
-def read_folder(folder: str | os.PathLike, longest: float = 30.0) -> FolderReport:
+def _undecoded(recording: Recording, start: float = 0.0, stop: float | None = None, name: str | None = None) -> dict:
+    return {"path": str(recording.path), "name": name or recording.name, "start": start, "stop": stop,
+            "silence": says_silence(recording.captions)}
+
+
+def _look_through(listing: Listing, hear: Callable[[Recording], tuple[list[dict], float, list[str]]]) -> FolderReport:
+    """``hear`` gives a recording's pieces as ``audio``, their seconds and remarks, or raises `AudioError`."""
+    problems, clips, pieces, remarks, total = dict(listing.problems), [], {}, list(listing.remarks), 0.0
+    for recording in tqdm(listing.recordings, desc=f"looking through {listing.name}", unit="file", leave=False,
+                          disable=len(listing.recordings) < _MANY):
+        try:
+            found, seconds, words = hear(recording)
+        except AudioError as error:
+            problems[recording.name] = str(error)
+            continue
+        clips += [_example(recording, audio) for audio in found]
+        if len(found) > 1:
+            pieces[recording.name] = len(found)
+        remarks += words
+        total += seconds
+    problems |= listing.unlisted
+    if not clips:
+        first = next(iter(problems.values()))
+        raise CaptionError(f"Not one clip of the folder {listing.name!r} can be used; the first reason: {first}")
+    return FolderReport(listing.name, clips, problems, pieces, remarks, total)
+
+
+def read_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> FolderReport:
     """Load every clip of a folder that can be loaded, and say of every other one why it cannot.
 
-    The folder has a ``metadata.csv`` or ``metadata.jsonl`` with the columns ``file_name`` and ``caption``; a column
-    ``source`` says which clips were cut from the same recording (default: see `source_of`). Several rows with the
-    same file are several captions of one clip. Clips are kept in memory, decoded: 64 kB a second.
+    The table is as `list_recordings` reads it; a column ``source`` says which clips were cut from the same recording
+    (default: see `name_sources`). Several rows with the same file are several captions of one clip. A silent recording
+    is left out unless a caption of it says so (`says_silence`). Clips are kept in memory, decoded: 64 kB a second.
 
     Args:
         folder: where the files and the table are.
@@ -77,83 +112,54 @@ def read_folder(folder: str | os.PathLike, longest: float = 30.0) -> FolderRepor
         FileNotFoundError: there is no such folder.
         CaptionError: the table is missing or unusable as a whole, or not a single clip can be used.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder.name!r}: check the path (the notebook looks from its own folder).")
-    captions: dict[Path, list[str]] = {}
-    sources: dict[Path, str] = {}
-    problems: dict[str, str] = {}
-    for table, number, row in metadata_rows(folder):
-        why = row_problem(table, number, row)
-        path = table.parent / (row.get("file_name") or f"row {number}")
-        name = _name(path, folder)
-        if why:
-            problems[name] = why
-            continue
-        captions.setdefault(path, []).append(row["caption"].strip())
-        sources[path] = str(row.get("source") or "").strip() or source_of(name)
-    clips, pieces = [], {}
-    for path, texts in captions.items():
-        name = _name(path, folder)
-        try:
-            samples = load_audio(path, name)
-            if np.abs(samples).max() < SILENT:
-                raise AudioError(f"{name} is silent from end to end: record it again, or leave it out.")
-        except AudioError as error:
-            problems[name] = str(error)
-            continue
-        count = math.ceil(len(samples) / (longest * SAMPLING_RATE))
-        if count > 1:
-            pieces[name] = count
-        for number, piece in enumerate(np.array_split(samples, count), start=1):
-            title = f"{name} ({number} of {count})" if count > 1 else name
-            clips.append({"audio": {"array": np.ascontiguousarray(piece), "sampling_rate": SAMPLING_RATE, "path": title},
-                          "caption": texts[0], "references": texts, "source": sources[path]})
-    named = {path.resolve() for path in captions} | {(folder / name).resolve() for name in problems}
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
-        if path.resolve() not in named:
-            name = _name(path, folder)
-            problems[name] = f"{name} is in no row of the table: add one with its caption, or move the file away."
-    if not clips:
-        first = next(iter(problems.values()))
-        raise CaptionError(f"Not one clip of the folder {folder.name!r} can be used; the first reason: {first}")
-    return FolderReport(folder.name, clips, problems, pieces)
+    def hear(recording: Recording) -> tuple[list[dict], float, list[str]]:
+        samples, remarks = load_clip(_undecoded(recording))
+        count = max(1, math.ceil(len(samples) / (longest * SAMPLING_RATE)))
+        found = [{"array": np.ascontiguousarray(piece), "sampling_rate": SAMPLING_RATE,
+                  "path": _title(recording, number, count)}
+                 for number, piece in enumerate(np.array_split(samples, count), start=1)]
+        return found, len(samples) / SAMPLING_RATE, remarks
+
+    return _look_through(list_recordings(folder), hear)
 
 
-def split_by_source(clips: Sequence[dict], share: float = 0.2, seed: int = 0) -> tuple[list[dict], list[dict]]:
-    """Clips to train on and clips to evaluate on, so that no source is on both sides.
+def scan_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> FolderReport:
+    """`read_folder` for folders that memory does not hold: only the headers are read, and clips decode when asked for.
 
-    Two clips cut from one recording share its microphone, its room and its dog: with one on each side the score would
-    measure memory. The sides depend on the names of the sources and on ``seed`` alone, not on the order of the clips.
-
-    Args:
-        clips: have a ``source``, as `read_folder` gives them.
-        share: of the clips, roughly how many to evaluate on.
-        seed: another number, another split.
-
-    Returns:
-        (training clips, evaluation clips), each in the order given.
-
-    Raises:
-        ValueError: fewer than two sources, or a share outside 0 to 1.
+    What shows in the samples alone (silence, a cut MP3 without a count of its frames) is found when a clip's turn
+    comes: `as_samples` raises `AudioError` then. Lengths are what the headers say.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share is {share}, but it has to lie between 0 and 1, such as 0.2.")
-    sizes: dict[str, int] = {}
-    for clip in clips:
-        sizes[clip["source"]] = sizes.get(clip["source"], 0) + 1
-    if len(sizes) < 2:
-        raise ValueError(f"All {len(clips)} clips come from {len(sizes)} source ({', '.join(sizes)}), so there is nothing to "
-                         "evaluate on that was not trained on: add a column 'source' to the table that tells recordings apart.")
-    shuffled = sorted(sizes, key=lambda source: hashlib.sha256(f"{seed}:{source}".encode()).digest())
-    chosen, count = set(), 0
-    for source in shuffled:
-        if count + sizes[source] <= share * len(clips):
-            chosen.add(source)
-            count += sizes[source]
-    if not chosen:  # every source is larger than the share: the smallest one then
-        chosen.add(min(shuffled, key=sizes.get))
-    return ([clip for clip in clips if clip["source"] not in chosen], [clip for clip in clips if clip["source"] in chosen])
+    def hear(recording: Recording) -> tuple[list[dict], float, list[str]]:
+        seconds = probe_audio(recording.path, recording.name) or 0.0
+        count = max(1, math.ceil(seconds / longest))
+        edges = [seconds * number / count for number in range(count)] + [None]
+        found = [_undecoded(recording, edges[number - 1], edges[number], _title(recording, number, count))
+                 for number in range(1, count + 1)]
+        return found, seconds, []
+
+    return _look_through(list_recordings(folder), hear)
+
+
+def _title(recording: Recording, number: int, count: int) -> str:
+    return f"{recording.name} ({number} of {count})" if count > 1 else recording.name
+
+
+def stream_clips(clips: Sequence[dict]) -> IterableDataset:
+    """Clips of `scan_folder` as a stream that holds no sound: each decodes when it is collated."""
+    return Dataset.from_dict(columns_of(clips)).to_iterable_dataset()
+
+
+def columns_of(rows: Sequence[dict]) -> dict[str, list]:
+    """Rows as columns; a column of mixed kinds becomes text, for a stream's columns have one kind each."""
+    import pyarrow
+
+    columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+    for key, values in columns.items():
+        try:
+            pyarrow.array(values)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+            columns[key] = [None if value is None else str(value) for value in values]
+    return columns
 
 
 _KINDS = [(".wav", 8_000), (".flac", 44_100), (".ogg", 16_000), (".mp3", 48_000), (".wav", 96_000), (".flac", 22_050),

@@ -3,30 +3,38 @@
 A stream of `datasets` does not promise that by itself. Loader workers and processes share it out by files, so that
 their number decides what comes when; evaluation on a sibling stream (``stream.skip(...)`` beside ``stream.take(...)``)
 overwrites the state that the two share; and ``Trainer`` resumes by making all earlier batches again, or, once the
-stream has ended and begun anew, at the wrong place.
+stream has ended and begun anew, at the wrong place. Its own ``shuffle`` is no help: the clips in its buffer are not
+part of its state, so a resumed run would lose them. Here clips are shuffled block by block, and a block is read again.
 """
 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Audio, IterableDataset
 from torch.utils.data import get_worker_info
 
 from helpers.audio.captions import DecodedAudio
+from helpers.audio.samples import AudioError, as_samples
 from helpers.audio.table import CaptionError
+from helpers.profiles import SAMPLING_RATE
+
+BLOCK = 256
+"""Clips that are shuffled together: of AudioCaps about 200 MB, of a folder only their names."""
 
 SEEN = "seen before the run was resumed"
 """Stands for a clip of a step that is already done: nothing is read or decoded for it."""
 
 
 class ClipStream(torch.utils.data.IterableDataset):
-    """A stream in one fixed order, whose clips are decoded by whoever collates them.
+    """A stream in one order, whose clips are decoded by whoever collates them.
 
     Each loader worker gives the batches that are its turn, so the batches come in the order of a loader without
     workers. Accelerate shares out a stream of this class by batches too (its ``IterableDatasetShard``): process ``r``
@@ -39,18 +47,26 @@ class ClipStream(torch.utils.data.IterableDataset):
         endless: begin anew after the last clip, without a break: no batch is cut short at the end of a pass, and no
             step of gradient accumulation either (the ``Trainer`` would carry the gradients of the cut step over into
             the next one).
+        seed: shuffle the clips, differently in each pass; the same seed gives the same order, on any number of
+            processes and workers, resumed or not. ``None`` keeps the stream's order. Shuffle the training part alone,
+            after it was split off: a stream that is shuffled first and split then has other clips on each side in each
+            pass.
+        block: clips that are shuffled together; so many lie in memory, undecoded, and the first batch waits for them.
+            The blocks of each pass begin elsewhere. ``None``: all clips of a pass together.
 
     Raises:
         CaptionError: on iteration, if the stream holds no clip.
     """
 
-    def __init__(self, clips: IterableDataset, clips_per_batch: int, endless: bool = False):
+    def __init__(self, clips: IterableDataset, clips_per_batch: int, endless: bool = False, seed: int | None = None,
+                 block: int | None = BLOCK):
         # Streams made of one another share their state's dictionaries; a copy is out of the others' reach.
         self.clips = copy.deepcopy(clips)
         if isinstance((self.clips.features or {}).get("audio"), Audio):
             self.clips = self.clips.cast_column("audio", DecodedAudio(decode=False))
         self.clips_per_batch = clips_per_batch
         self.endless = endless
+        self.seed, self.block = seed, block
         self._batches_seen = 0
         self._position: dict[str, Any] = {"clips": 0}
         # A loader reads ahead by a batch or two; one batch needs one state.
@@ -67,25 +83,59 @@ class ClipStream(torch.utils.data.IterableDataset):
         for _ in range(self._batches_seen * self.clips_per_batch):
             yield SEEN
         given = self._position["clips"]
-        clips, skip = self.clips.repeat(None) if self.endless else self.clips, 0
-        if self._position.get("state"):
-            clips.load_state_dict(self._position["state"])
-        elif given:
-            skip = self._within_a_pass(given)
-        # `iter` instead of a plain loop: in a loader worker the latter would give the files of that worker alone.
-        found = False
-        for batch in islice(clips.iter(batch_size=1), skip, None):
-            found, given = True, given + 1
-            if given % self.clips_per_batch == 0:
-                self._states.append((given, clips.state_dict()))
-            yield {name: values[0] for name, values in batch.items()}
-        if not found and not given:
-            raise CaptionError("The stream has no clips: check the split, and what take, skip or filter leave of it.")
+        state = self._position.get("state") or self._state_at(given)
+        while True:
+            found = state.get("stream") is not None or "done" in state
+            for clip, following in self._pass(**state):
+                found, given = True, given + 1
+                if given % self.clips_per_batch == 0:
+                    self._states.append((given, following))
+                yield clip
+            if not found:
+                raise CaptionError("The stream has no clips: check the split, and what take, skip or filter leave "
+                                   "of it.")
+            if not self.endless:
+                return
+            state = {"number": state["number"] + 1}
 
-    def _within_a_pass(self, given: int) -> int:
-        """How far into a pass ``given`` clips reach; reads (not decodes) them once."""
-        length = sum(1 for _ in islice(self.clips.iter(batch_size=1), given + 1))
-        return given % length if self.endless and 0 < length <= given else given
+    def _pass(self, number: int = 0, stream: dict | None = None, block: int = 0, done: int = 0) -> Iterator[tuple]:
+        """One pass from its ``block``-th block on, without the first ``done`` clips of that; ``stream`` is the state of
+        the stream before it. Gives each clip with what to call this with so that the clip after it comes first."""
+        # A fresh copy: a stream of `datasets` that was resumed once would begin its next pass at the same place.
+        clips = copy.deepcopy(self.clips)
+        if stream is not None:
+            clips.load_state_dict(stream)
+        # `iter` instead of a plain loop: in a loader worker the latter would give the files of that worker alone.
+        rows = clips.iter(batch_size=1)
+        while True:
+            size, order = self._block(number, block)
+            found = list(islice(rows, size))
+            if not found:
+                return
+            after = clips.state_dict()
+            for position, index in enumerate(order(len(found))):
+                if position >= done:
+                    row = {name: values[0] for name, values in found[index].items()}
+                    yield row, {"number": number, "stream": stream, "block": block, "done": position + 1}
+            stream, block, done = after, block + 1, 0
+
+    def _block(self, number: int, block: int) -> tuple[int | None, Callable]:
+        """How many clips are read together as the ``block``-th of pass ``number``, and in which order they come."""
+        if self.seed is None:
+            return 1, range
+        rng = np.random.default_rng((self.seed, number, block))
+        # The first block of a pass is of any size, so that a clip has other neighbours in each pass.
+        return self.block and (int(rng.integers(1, self.block + 1)) if block == 0 else self.block), rng.permutation
+
+    def _state_at(self, given: int) -> dict[str, Any]:
+        """The state after ``given`` clips; reads (not decodes) a pass once to count it."""
+        if not given:
+            return {"number": 0}
+        length = sum(1 for _ in islice(copy.deepcopy(self.clips).iter(batch_size=1), given + 1))
+        number, within = divmod(given, length) if self.endless and 0 < length <= given else (0, given)
+        states = (state for _, state in islice(self._pass(number), within))
+        last = deque(states, maxlen=1)
+        return last[0] if last else {"number": number}
 
     def position(self, clips: int) -> dict[str, Any]:
         """What `resume` needs to go on after the first ``clips`` clips; plain JSON."""
@@ -97,8 +147,8 @@ class ClipStream(torch.utils.data.IterableDataset):
 
         Args:
             batches: batches that the reader will throw away, as ``Trainer`` does when it resumes.
-            position: from `position`. With its state the clips before it are not even read (up to a file's
-                beginning); without (states do not leave loader workers) they are read again, but not decoded.
+            position: from `position`. With its state the clips before it are not even read (up to a file's or a
+                block's beginning); without (states do not leave loader workers) they are read again, but not decoded.
         """
         self._batches_seen, self._position = batches, position
         self._states.clear()
@@ -112,3 +162,48 @@ class SkipSeen:
 
     def __call__(self, examples: list) -> dict[str, torch.Tensor]:
         return {} if examples[0] == SEEN else self.collate(examples)
+
+
+class SkipUnusable:
+    """Around a collator: leaves out clips that cannot be used, with one sentence each, instead of ending a long run.
+
+    The batch is smaller then, by the same clips in each pass and after a resume. Where a whole batch is unusable, the
+    first usable clip of ``clips`` stands in for it.
+
+    Args:
+        collate: the collator.
+        clips: where to look for the stand-in.
+        say: takes a sentence; by default it becomes a warning.
+    """
+
+    def __init__(self, collate, clips: IterableDataset, say: Callable[[str], None] = warnings.warn):
+        self.collate, self.clips, self.say = collate, clips, say
+        self._said: set[str] = set()
+        self._spare: dict | None = None
+
+    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        usable = [found for example in examples if (found := self._usable(example))]
+        return self.collate(usable or [self._stand_in()])
+
+    def _usable(self, example: dict) -> dict | None:
+        audio = example.get("audio")
+        if not isinstance(audio, dict) or "array" in audio:
+            return example  # nothing to decode: what is wrong with it the collator says
+        try:
+            samples = as_samples(audio)
+        except AudioError as error:
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                self.say(f"Left out of training: {error}")
+            return None
+        return {**example, "audio": {"array": samples, "sampling_rate": SAMPLING_RATE,
+                                     "path": audio.get("name") or audio.get("path")}}
+
+    def _stand_in(self) -> dict:
+        if self._spare is None:
+            clips = copy.deepcopy(self.clips).iter(batch_size=1)
+            rows = ({name: values[0] for name, values in batch.items()} for batch in islice(clips, 100))
+            self._spare = next((found for row in rows if (found := self._usable(row))), None)
+        if self._spare is None:
+            raise AudioError("None of the first 100 clips can be used: see the sentences above for each of them.")
+        return self._spare

@@ -11,11 +11,11 @@ import torch
 from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
-from helpers.chat import make_chat
+from helpers.audio.windows import accept_trimmed, trim_windows
+from helpers.captioning.decoding import GREEDY
+from helpers.captioning.overflow import check_scores
+from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
-
-GREEDY = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-"""Greedy decoding. The Hub checkpoint's own configuration samples, and its knobs would be warned about unused."""
 
 
 class CaptioningInterrupted(KeyboardInterrupt):
@@ -39,17 +39,27 @@ def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], 
     Args:
         model: an AF3, with or without an adapter, on any device.
         processor: its processor.
-        chats: chats that end in a user's turn, clips as 16 kHz mono float32 arrays.
+        chats: chats that end in a user's turn, with one clip each (see `check_chat`). What they say is plain text to
+            the model, the names of control tokens too.
         **generate_kwargs: passed to ``model.generate``.
 
     Returns:
         One text a chat: the new tokens only, special tokens removed.
+
+    Raises:
+        ChatError, AudioError: a chat or its clip cannot be used; the message says which, why and what to do.
     """
-    inputs = processor.apply_chat_template(chats, tokenize=True, add_generation_prompt=True, return_dict=True)
+    if not chats:
+        return []
+    longest = longest_clip(processor)
+    checked = [check_chat(chat, f"chat {number}", longest=longest) for number, chat in enumerate(chats)]
+    inputs = encode_chats(processor, checked, ask=True)
+    if accept_trimmed(model):
+        trim_windows(inputs)
     # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
     inputs = inputs.to(model.device, model.dtype)
     with torch.inference_mode():
-        tokens = model.generate(**inputs, **generate_kwargs)
+        tokens = model.generate(**inputs, **{**check_scores(model), **generate_kwargs})
     return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
@@ -79,13 +89,18 @@ def caption(
 
     Raises:
         AudioError: a clip cannot be used (see `as_samples`). All clips are checked before the first is captioned.
-        ValueError: ``batch_size`` is less than 1.
+        ChatError: the prompt is no text.
+        ValueError: ``batch_size`` is less than 1, or no whole number.
         CaptioningInterrupted: stopped by hand while a list was under way; its ``answers`` keep what was finished.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, but it takes at least one clip to make a batch.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a "
+                         "batch.")
+    check_text(prompt, "The prompt")
     options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
-    clips = [as_samples(clip, f"Clip {number}") for number, clip in enumerate(audio)] if is_many(audio) else [as_samples(audio)]
+    longest, many = longest_clip(processor), is_many(audio)
+    named = [(clip, f"Clip {number}") for number, clip in enumerate(audio)] if many else [(audio, "The clip")]
+    clips = [as_samples(clip, name, longest) for clip, name in named]
     order = sorted(range(len(clips)), key=lambda number: len(clips[number]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     answers: list[str | None] = [None] * len(clips)
@@ -93,11 +108,12 @@ def caption(
     model.eval()  # dropout would make every answer a different one
     try:
         for batch in progress(batches) if progress else batches:
-            texts = generate_answers(model, processor, [make_chat(clips[number], prompt) for number in batch], **options)
-            for number, text in zip(batch, texts):
+            chats = [make_chat(clips[number], prompt) for number in batch]
+            texts = generate_answers(model, processor, chats, **options)
+            for number, text in zip(batch, texts, strict=True):
                 answers[number] = text
     except KeyboardInterrupt:
         raise CaptioningInterrupted(answers) from None
     finally:
         model.train(was_training)
-    return answers if is_many(audio) else answers[0]
+    return answers if many else answers[0]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AudioFlamingo3ForConditionalGeneration, GenerationConfig, Pipeline
+from transformers import GenerationConfig, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from helpers.audio.samples import AudioError, as_samples
-from helpers.captioning.captions import GREEDY, is_many
-from helpers.chat import make_chat
+from helpers.audio.samples import as_samples
+from helpers.audio.windows import accept_trimmed, trim_windows
+from helpers.captioning.captions import is_many
+from helpers.captioning.decoding import GREEDY
+from helpers.captioning.overflow import check_scores
+from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 TASK = "audio-text-to-text"
@@ -58,7 +61,10 @@ class AudioTextToTextPipeline(Pipeline):
         return {}, {"generate_kwargs": options}, {}
 
     def __call__(self, audio: Any, text: str = DESCRIBE_PROMPT, batch_size: int = 8, **kwargs) -> list[dict[str, str]]:
-        chats = self._chats(audio, text)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a "
+                             "batch.")
+        chats = self._chats(audio, text, longest_clip(self.processor))
         if not chats:
             return []
         batches = [_Batch(chats[start : start + batch_size]) for start in range(0, len(chats), batch_size)]
@@ -66,26 +72,28 @@ class AudioTextToTextPipeline(Pipeline):
         return [answer for answers in super().__call__(batches, batch_size=1, **kwargs) for answer in answers]
 
     @staticmethod
-    def _chats(audio: Any, text: str) -> list[list[dict]]:
+    def _chats(audio: Any, text: str, longest: float) -> list[list[dict]]:
+        check_text(text, "The question in text=")
         if not is_many(audio):
-            return [make_chat(as_samples(audio), text)]
+            return [make_chat(as_samples(audio, longest=longest), text)]
         if audio and _is_message(audio[0]):
-            return [_decoded(audio)]
+            return [check_chat(audio, longest=longest)]
         return [
-            _decoded(item) if is_many(item) and item and _is_message(item[0])
-            else make_chat(as_samples(item, f"Clip {number}"), text)
+            check_chat(item, f"chat {number}", longest=longest) if is_many(item) and item and _is_message(item[0])
+            else make_chat(as_samples(item, f"Clip {number}", longest), text)
             for number, item in enumerate(audio)
         ]
 
     def preprocess(self, batch: _Batch) -> dict:
-        inputs = self.processor.apply_chat_template(
-            batch.chats, tokenize=True, return_dict=True, add_generation_prompt=True
-        )
+        inputs = encode_chats(self.processor, batch.chats, ask=True)
+        if accept_trimmed(self.model):
+            trim_windows(inputs)
         return inputs.to(dtype=self.model.dtype)  # floats alone; integers keep their type
 
     def _forward(self, inputs: dict, generate_kwargs: dict) -> dict:
         if not generate_kwargs.get("do_sample"):
             generate_kwargs = {**GREEDY, **generate_kwargs}
+        generate_kwargs = {**check_scores(self.model), **generate_kwargs}
         tokens = self.model.generate(**inputs, **self._prepare_generate_kwargs(generate_kwargs))
         return {"new_tokens": tokens[:, inputs["input_ids"].shape[1] :]}
 
@@ -94,29 +102,9 @@ class AudioTextToTextPipeline(Pipeline):
         return [{"generated_text": text} for text in texts]
 
 
-def _decoded(chat: list[dict]) -> list[dict]:
-    """A copy of a chat whose clip is checked samples; exactly one clip, as AF3's processor demands."""
-    copy, clips = [], 0
-    for message in chat:
-        content = message["content"]
-        items = [{"type": "text", "text": content}] if isinstance(content, str) else []
-        for item in content if not isinstance(content, str) else []:
-            if item["type"] == "audio":
-                clips += 1
-                source = next((item[key] for key in ("audio", "path", "url") if key in item), None)
-                item = {"type": "audio", "audio": as_samples(source, "The clip in the chat")}
-            items.append(item)
-        copy.append({"role": message["role"], "content": items})
-    if clips != 1:
-        raise AudioError(f"The chat holds {clips} clips, but AF3 takes exactly one a chat: put one item "
-                         '{"type": "audio", "audio": samples or path} into a user turn.')
-    return copy
-
-
 def register_pipeline() -> None:
     """Teach ``transformers.pipeline`` the task "audio-text-to-text"; calling it again changes nothing."""
     if TASK in PIPELINE_REGISTRY.get_supported_tasks():
         return
-    PIPELINE_REGISTRY.register_pipeline(
-        TASK, pipeline_class=AudioTextToTextPipeline, pt_model=AudioFlamingo3ForConditionalGeneration, type="multimodal"
-    )
+    # No class of models: named here, it would be tried first on every folder, before the one in its config.json.
+    PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=AudioTextToTextPipeline, type="multimodal")

@@ -17,16 +17,11 @@ from helpers.metrics.wording import one_each, tokenize
 
 def _ngrams(tokens: Sequence[str], n: int) -> list[Counter]:
     """Counts of the n-grams of each length from 1 to ``n``."""
-    return [Counter(zip(*(tokens[start:] for start in range(length)))) for length in range(1, n + 1)]
+    return [Counter(zip(*(tokens[start:] for start in range(length)), strict=False)) for length in range(1, n + 1)]
 
 
-def cider_d(
-    captions: Sequence[str],
-    references: Sequence[Sequence[str]],
-    n: int = 4,
-    sigma: float = 6.0,
-    tokenizer: Callable[[str], list[str]] = tokenize,
-) -> np.ndarray:
+def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]], n: int = 4, sigma: float = 6.0,
+            tokenizer: Callable[[str], list[str]] = tokenize) -> np.ndarray:
     """CIDEr-D of each caption: do its n-grams agree with people's, weighted by how telling each n-gram is?
 
     Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015, sections 3 and 5
@@ -54,8 +49,8 @@ def cider_d(
     one_each(captions, references, "lists of references")
     for number, texts in enumerate(references):
         if isinstance(texts, str) or not len(texts):
-            raise ValueError(f"The references of clip {number} are {'one string' if len(texts) else 'empty'}: give a list "
-                             "of one or more texts a clip.")
+            raise ValueError(f"The references of clip {number} are {'one string' if len(texts) else 'empty'}: give a "
+                             "list of one or more texts a clip.")
     cooked = [[_ngrams(tokenizer(text), n) for text in texts] for texts in references]
     frequency = Counter(gram for texts in cooked for gram in set().union(*(grams for text in texts for grams in text)))
     clips = np.log(len(captions))
@@ -68,11 +63,11 @@ def cider_d(
         return vectors, [np.sqrt(sum(value * value for value in vector.values())) for vector in vectors], pairs
 
     scores = np.zeros(len(captions))
-    for clip, (text, texts) in enumerate(zip(captions, cooked)):
+    for clip, (text, texts) in enumerate(zip(captions, cooked, strict=True)):
         ours, our_norms, our_length = weigh(_ngrams(tokenizer(text), n))
         for theirs, their_norms, their_length in map(weigh, texts):
             penalty = np.exp(-((our_length - their_length) ** 2) / (2 * sigma**2))
-            for mine, my_norm, other, other_norm in zip(ours, our_norms, theirs, their_norms):
+            for mine, my_norm, other, other_norm in zip(ours, our_norms, theirs, their_norms, strict=True):
                 # Clipping: saying a word five times cannot earn more than the reference has of it.
                 product = sum(min(value, other[gram]) * other[gram] for gram, value in mine.items() if gram in other)
                 if my_norm and other_norm:

@@ -12,8 +12,8 @@ import numpy as np
 
 from helpers.metrics.wording import one_each
 
-SINGLE, SEQUENCE, OVERLAP = "single", "sequence", "overlap"
-"""How the sounds of a clip relate in time: one, two in a row, two at once."""
+SILENCE, SINGLE, SEQUENCE, OVERLAP = "silence", "single", "sequence", "overlap"
+"""How the sounds of a clip relate in time: none, one, two in a row, two at once."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def true_events(truth: dict, vocabulary: Mapping[str, str]) -> list[str]:
     """Events in a clip, in the order in which they begin.
 
     Args:
-        truth: an example. The tiny data set brings ``events``, a list of ``{"label": ...}``. Without them, the events
-            are those of the ``vocabulary`` that its ``caption`` names.
+        truth: an example. The tiny data set brings ``events``, a list of ``{"label": ...}``, of which those in the
+            ``vocabulary`` count. Without them, the events are those of the vocabulary that its ``caption`` names.
         vocabulary: see `mentioned_events`.
     """
     if "events" in truth:
-        return [event["label"] for event in truth["events"]]
+        return [event["label"] for event in truth["events"] if event["label"] in vocabulary]
     return mentioned_events(truth["caption"], vocabulary)
 
 
@@ -92,11 +92,11 @@ def event_counts(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
     """
     one_each(texts, truths)
     counts = np.zeros((len(texts), 6), dtype=int)
-    for row, text, truth in zip(counts, texts, truths):
+    for row, text, truth in zip(counts, texts, truths, strict=True):
         named, labels = mentioned_events(text, vocabulary), true_events(truth, vocabulary)
         row[HITS] = len(set(named) & set(labels))
         row[CLAIMED], row[PRESENT] = len(named), len(labels)
-        if truth.get("relation") == SEQUENCE and set(labels) <= set(named):
+        if truth.get("relation") == SEQUENCE and len(labels) > 1 and set(labels) <= set(named):
             row[BOTH_NAMED] = 1
             row[IN_ORDER] = [label for label in named if label in labels] == labels
         row[IN_STYLE] = reads_like_audiocaps(text)
@@ -123,18 +123,9 @@ def order_accuracy(counts: np.ndarray) -> float:
 
 
 def event_scores(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mapping[str, str]) -> EventScores:
-    """Compare what texts claim with what is in the clips.
+    """Compare what texts claim with what is in the clips; micro-averaged: each event counts once, whatever its clip.
 
-    Args:
-        texts: one text a clip: a caption, a long answer or tags.
-        truths: one example a clip (see `true_events`), with ``relation`` where it is known.
-        vocabulary: see `mentioned_events`.
-
-    Returns:
-        Micro-averaged scores: each event counts once, whatever its clip.
-
-    Raises:
-        ValueError: not one text a clip, or no clips at all.
+    Args and errors: see `event_counts`.
     """
     counts = event_counts(texts, truths, vocabulary)
     total = counts.sum(axis=0)
@@ -142,8 +133,10 @@ def event_scores(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
                        order_accuracy(counts), total[IN_STYLE] / len(texts))
 
 
-def event_confusions(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mapping[str, str]) -> list[tuple[str, str, int]]:
-    """What was heard as what: (sound that is there but not named, sound named in its stead, how often), commonest first.
+def event_confusions(texts: Sequence[str], truths: Sequence[dict],
+                     vocabulary: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """What was heard as what: (sound that is there but not named, sound named in its stead, how often), commonest
+    first.
 
     ``"(nothing)"`` stands for a sound that was missed without a wrong one, or named without a missed one. A clip with
     two missed and two wrong sounds counts all four pairs: which was taken for which, nobody knows.
@@ -153,25 +146,34 @@ def event_confusions(texts: Sequence[str], truths: Sequence[dict], vocabulary: M
     """
     one_each(texts, truths)
     pairs: Counter = Counter()
-    for text, truth in zip(texts, truths):
+    for text, truth in zip(texts, truths, strict=True):
         named, labels = mentioned_events(text, vocabulary), true_events(truth, vocabulary)
         missed = [label for label in labels if label not in named]
         wrong = [label for label in named if label not in labels]
         if missed or wrong:
             pairs.update((there, heard) for there in missed or ["(nothing)"] for heard in wrong or ["(nothing)"])
-    return [(there, heard, count) for (there, heard), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))]
+    return sorted(((*pair, count) for pair, count in pairs.items()), key=lambda row: (-row[2], row))
 
 
 _IN_A_ROW = re.compile(r"\b(?:followed by|then|before|after|afterwards|later)\b")
+_NOTHING = re.compile(r"\b(?:silen\w*|nothing|no sounds?|quiet (?:room|place))\b")
 _AT_ONCE = re.compile(r"\b(?:while|as|at the same time|together|during|over|with|and|in the background)\b")
 
 
+def claims_silence(text: str) -> bool:
+    """Whether a text says that there is nothing to hear: "Nothing can be heard", "A quiet room"."""
+    return _NOTHING.search(text.lower()) is not None
+
+
 def claimed_relation(text: str) -> str:
-    """What a text says about time: ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...) or ``"single"``.
+    """What a text says about time: ``"silence"``, ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...)
+    or ``"single"``.
 
     Read off the linking words, sequence first; "A dog barks and then rain falls" is a sequence.
     """
     lowered = text.lower()
+    if claims_silence(text):
+        return SILENCE
     return SEQUENCE if _IN_A_ROW.search(lowered) else OVERLAP if _AT_ONCE.search(lowered) else SINGLE
 
 

@@ -1,4 +1,9 @@
-"""How sure a number is: confidence intervals by drawing the clips again and again (the bootstrap)."""
+"""How sure a number is: confidence intervals by drawing the clips again and again (the bootstrap).
+
+``scipy.stats.bootstrap`` was weighed: nothing here needs scipy otherwise (143 MB installed), its samples are single
+numbers and not rows of counts, and one drawing without a value (no clip with two sounds in a row) makes its whole
+interval NaN. What it would spare are the three lines of `_draw`.
+"""
 
 from __future__ import annotations
 
@@ -28,26 +33,25 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def _resample(draw: Callable[[np.ndarray], float], clips: int, value: float, confidence: float, resamples: int,
-              seed: int) -> Interval:
+def _draw(statistic: Callable[[np.ndarray], float], clips: int, confidence: float, resamples: int,
+          seed: int) -> Interval:
+    """The percentile interval of ``statistic``, which is given the numbers of the clips drawn."""
+    if clips < 2:
+        raise ValueError(f"There are scores of {clips} clips: an interval takes at least two, and says little below "
+                         "30.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, but it has to lie between 0 and 1, such as 0.95.")
-    rng = np.random.default_rng(seed)
-    # NaN: a resample without any clip that the statistic can be computed on says nothing and is left out.
-    drawn = [draw(rng.integers(clips, size=clips)) for _ in range(resamples)]
-    if np.isnan(drawn).all():
-        return Interval(float(value), float("nan"), float("nan"), confidence)
-    low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(value), float(low), float(high), confidence)
+    rng, value = np.random.default_rng(seed), float(statistic(np.arange(clips)))
+    drawn = np.array([statistic(rng.integers(clips, size=clips)) for _ in range(resamples)])
+    drawn = drawn[~np.isnan(drawn)]  # a drawing without any clip that the statistic can be computed on says nothing
+    if not len(drawn):
+        return Interval(value, float("nan"), float("nan"), confidence)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high), confidence)
 
 
-def bootstrap_interval(
-    per_clip: Sequence | np.ndarray,
-    statistic: Callable[[np.ndarray], float] = np.mean,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
+def bootstrap_interval(per_clip: Sequence | np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean,
+                       confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """A confidence interval by drawing clips with replacement (the percentile bootstrap; Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993, chapter 13).
 
@@ -62,54 +66,34 @@ def bootstrap_interval(
         ValueError: fewer than two clips, or a confidence outside 0 to 1.
     """
     rows = np.asarray(per_clip)
-    if len(rows) < 2:
-        raise ValueError(f"There are scores of {len(rows)} clips: an interval takes at least two, and says little below 30.")
-    return _resample(lambda chosen: statistic(rows[chosen]), len(rows), statistic(rows), confidence, resamples, seed)
+    return _draw(lambda chosen: statistic(rows[chosen]), len(rows), confidence, resamples, seed)
 
 
-def bootstrap_difference(
-    ours: Sequence | np.ndarray,
-    theirs: Sequence | np.ndarray,
-    statistic: Callable[[np.ndarray], float] = np.mean,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
+def bootstrap_difference(ours: Sequence | np.ndarray, theirs: Sequence | np.ndarray,
+                         statistic: Callable[[np.ndarray], float] = np.mean, confidence: float = 0.95,
+                         resamples: int = 1000, seed: int = 0) -> Interval:
     """A confidence interval of ``statistic(ours) - statistic(theirs)`` over the same clips.
 
     Each draw takes the same clips for both: a clip that is hard for one model is mostly hard for the other, so the
     difference is far surer than the two numbers are.
 
-    Args:
-        ours, theirs: as ``per_clip`` of `bootstrap_interval`, the same clips in the same order.
-        statistic, confidence, resamples, seed: as in `bootstrap_interval`.
-
-    Raises:
-        ValueError: not the same number of clips, or fewer than two.
+    ``ours`` and ``theirs`` are of the same clips in the same order (else ``ValueError``); for the rest see
+    `bootstrap_interval`.
     """
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    if len(ours) != len(theirs) or len(ours) < 2:
-        raise ValueError(f"There are scores of {len(ours)} and of {len(theirs)} clips: compare two models on the same clips, "
-                         "at least two.")
-    return _resample(lambda chosen: statistic(ours[chosen]) - statistic(theirs[chosen]), len(ours),
-                     statistic(ours) - statistic(theirs), confidence, resamples, seed)
+    if len(ours) != len(theirs):
+        raise ValueError(f"There are scores of {len(ours)} and of {len(theirs)} clips: compare two models on the same "
+                         "clips.")
+    return _draw(lambda chosen: statistic(ours[chosen]) - statistic(theirs[chosen]), len(ours), confidence, resamples,
+                 seed)
 
 
-def bootstrap_by_group(
-    per_clip: Sequence | np.ndarray,
-    groups: Sequence[str],
-    statistic: Callable[[np.ndarray], float] = np.mean,
-    **options,
-) -> dict[str, Interval]:
+def bootstrap_by_group(per_clip: Sequence | np.ndarray, groups: Sequence[str],
+                       statistic: Callable[[np.ndarray], float] = np.mean, **options) -> dict[str, Interval]:
     """`bootstrap_interval` within each group of clips, the groups in sorted order.
 
-    Args:
-        per_clip: as in `bootstrap_interval`.
-        groups: one name a clip, such as ``"quiet"``; a group of a single clip has no interval and is left out.
-        statistic, **options: as in `bootstrap_interval`.
-
-    Raises:
-        ValueError: not one group a clip.
+    ``groups`` has one name a clip, such as ``"quiet"`` (else ``ValueError``); a group of a single clip has no interval
+    and is left out.
     """
     rows, names = np.asarray(per_clip), np.asarray(groups)
     if len(rows) != len(names):

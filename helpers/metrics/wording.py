@@ -12,7 +12,8 @@ def one_each(texts: Sequence[str], others: Sequence, what: str = "clips") -> Non
     if isinstance(texts, str):
         raise ValueError("The captions are one string: give a list with one caption a clip.")
     if len(texts) != len(others) or not len(texts):
-        raise ValueError(f"There are {len(texts)} texts for {len(others)} {what}: give one text a clip, and at least one.")
+        raise ValueError(f"There are {len(texts)} texts for {len(others)} {what}: give one text a clip, and at least "
+                         "one.")
 
 
 _SPLIT = re.compile(r"(?<=\w)(n't|'s|'re|'ve|'ll|'d|'m)\b|(?<=\bcan)(not)\b")

@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 
 import torch
-from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration
+from transformers import AudioFlamingo3Config, AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from helpers.audio.windows import accept_trimmed
+from helpers.families import UnknownModel, family_of
 from helpers.profiles import SAMPLING_RATE, TINY
 
 TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "weights"
@@ -18,8 +20,9 @@ FULL_SIZE_TEXT = {
     "model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
     "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 151_672, "tie_word_embeddings": False,
 }
-"""Language model of AF3: Qwen2.5-7B with AF3's extra tokens. The audio encoder is at its class's defaults. What does not
-change a shape (the base of the rotary embedding, the longest sequence) is left out: this counts, it does not run."""
+"""Language model of AF3: Qwen2.5-7B with AF3's extra tokens. The audio encoder is at its class's defaults. What does
+not change a shape (the base of the rotary embedding, the longest sequence) is left out: this counts, it does not
+run."""
 
 HOP = 160
 """Samples from one log-mel frame to the next: 10 ms at 16 kHz, as in Whisper (Radford et al. 2022, section 2.2)."""
@@ -28,20 +31,21 @@ MOST_WINDOWS = 20
 """Encoder windows of the longest clip: AF3's processor cuts off what comes after 10 minutes, 20 windows of 30 s."""
 
 
-def read_config(model_id: str) -> AudioFlamingo3Config:
+def read_config(model_id: str, **options) -> PreTrainedConfig:
     """The configuration of a model; for the course's own two, without the Hub.
 
     Args:
         model_id: ``"tiny"``, the id of AF3, another Hub id, or a folder.
+        **options: for ``from_pretrained``.
     """
     if model_id == FULL_SIZE:
         return AudioFlamingo3Config(text_config=dict(FULL_SIZE_TEXT))
-    return AudioFlamingo3Config.from_pretrained(TINY_FOLDER if model_id == TINY else model_id)
+    return AutoConfig.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, **options)
 
 
 def build_on_meta(
-    config: AudioFlamingo3Config | str = FULL_SIZE, dtype: torch.dtype = torch.bfloat16
-) -> AudioFlamingo3ForConditionalGeneration:
+    config: PreTrainedConfig | str = FULL_SIZE, dtype: torch.dtype = torch.bfloat16
+) -> PreTrainedModel:
     """The model on the meta device: every shape, no numbers, and so no memory and nothing to download.
 
     Args:
@@ -59,9 +63,11 @@ def build_on_meta(
     torch.set_default_dtype(dtype)
     try:
         with torch.device("meta"):
-            return AudioFlamingo3ForConditionalGeneration(config).eval()
+            model = family_of(config).model_class(config).eval()
     finally:
         torch.set_default_dtype(default)
+    accept_trimmed(model)
+    return model
 
 
 def quantizable(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
@@ -87,6 +93,20 @@ def count_audio_tokens(seconds: float, config: AudioFlamingo3Config) -> int:
     """
     samples = min(round(seconds * SAMPLING_RATE), count_windows(seconds, config) * _window_samples(config))
     return ((math.ceil(samples / HOP) - 1) // 2 + 1) // 2
+
+
+def count_positions(seconds: float, config: AudioFlamingo3Config) -> int:
+    """Positions of one encoder window: all, or as many as a shorter clip leaves (see `helpers.audio.windows`)."""
+    whole = config.audio_config.max_source_positions
+    return whole if count_windows(seconds, config) > 1 else min(whole, 2 * count_audio_tokens(seconds, config) + 1)
+
+
+def check_estimated(config: PreTrainedConfig) -> None:
+    """Raise `UnknownModel` where counting by AF3's rules would give wrong numbers."""
+    family = family_of(config)
+    if not family.estimated:
+        raise UnknownModel("Memory and operations are counted for the family of Audio Flamingo 3 alone, not for "
+                           f"{family.title}: train a few steps on a machine with room to spare, and measure.")
 
 
 def _window_samples(config: AudioFlamingo3Config) -> int:

@@ -10,7 +10,8 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import is_flash_attn_2_available
 
-from helpers.model.memory import GB, HEADROOM, MemoryEstimate, estimate_memory
+from helpers.families import UnknownModel
+from helpers.model.memory import GB, HEADROOM, estimate_memory
 from helpers.profiles import TINY, Profile
 
 
@@ -57,13 +58,15 @@ def choose_hardware(
 ) -> Hardware:
     """The best way to load a model on this machine, judged by what its devices can do and by their free memory.
 
-    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK`` is
-      set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left on
-      one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
-    - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float16 on older ones such as a T4, float32
-      elsewhere: most CPUs have no bfloat16 units and emulate them many times slower, and Apple's GPU is safest in float32, unless
-      the model fits it only in bfloat16.
-    - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less `HEADROOM`.
+    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK``
+      is set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left
+      on one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
+    - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float32 elsewhere: float16, all that older
+      GPUs such as a T4 compute fast in, may overflow; most CPUs have no bfloat16 units and emulate them many times
+      slower; and Apple's GPU is safest so. Where an older GPU has no room for float32, not even beside 4-bit weights,
+      emulated bfloat16.
+    - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less
+      `HEADROOM`.
     - Attention: FlashAttention 2 where it is installed and the GPU and dtype can use it, else PyTorch's SDPA.
 
     Args:
@@ -85,9 +88,9 @@ def choose_hardware(
     elif gpus:
         ampere = all(torch.cuda.get_device_capability(gpu)[0] >= 8 for gpu in gpus)
         dtype, reason = ((torch.bfloat16, "this GPU computes in bfloat16") if ampere else
-                         (torch.float16, "this GPU has no bfloat16 units, but fast float16"))
+                         _choose_for_an_old_gpu(model, quantize, gpus))
     elif device == "mps":
-        dtype, reason = _choose_apple_dtype(model)
+        dtype, reason = torch.float32, "float32 is the safe choice on Apple's GPU; ask for torch.bfloat16 if it is full"
     else:
         dtype, reason = torch.float32, ("" if chosen else "no GPU here, and ") + "float32 is the safe choice on a CPU"
     if quantize is None and gpus:
@@ -120,8 +123,8 @@ def _choose_device(asked: str | None) -> tuple[str, list[int]]:
     if number is None and count > 1:
         return f"cuda:{','.join(map(str, range(count)))}", list(range(count))
     if (number or 0) >= count:
-        raise NoSuchDevice(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} processes, "
-                         "or choose another device.")
+        raise NoSuchDevice(f"There is no GPU number {number or 0} here ({count} in all): start at most {count} "
+                         "processes, or choose another device.")
     return asked if number is None or ":" in asked else f"cuda:{number}", [number or 0]
 
 
@@ -131,51 +134,69 @@ def _choose_attention(dtype: torch.dtype, gpus: list[int]) -> str:
     return "flash_attention_2" if usable and is_flash_attn_2_available() else "sdpa"
 
 
-def _choose_apple_dtype(model: Profile | str) -> tuple[torch.dtype, str]:
-    if model != TINY:
-        usable = free_memory("mps") * (1 - HEADROOM)
-        if estimate_memory(model, dtype=torch.float32, device="mps").total > usable:
-            return torch.bfloat16, "on Apple's GPU float32 would not fit"
-    return torch.float32, "float32 is the safe choice on Apple's GPU"
-
-
-def free_memory(device: str, gpus: list[int] | None = None) -> int:
-    """Free bytes of CUDA GPUs together, or of what Apple's GPU may use."""
-    if device == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    # What PyTorch holds but does not use is free for the next model too.
+def free_memory(gpus: list[int]) -> int:
+    """Free bytes of CUDA GPUs together; what PyTorch holds but does not use is free for the next model too."""
     return sum(torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
-               for gpu in gpus or [0])
+               for gpu in gpus)
+
+
+def _choose_for_an_old_gpu(model: Profile | str, quantize: bool | None, gpus: list[int]) -> tuple[torch.dtype, str]:
+    """A dtype for a GPU without bfloat16 units. Not float16, the fastest there: numbers inside language models such as
+    Qwen2-7B are larger than it can hold (see `helpers.captioning.overflow`)."""
+    usable = free_memory(gpus) * (1 - HEADROOM)
+    try:
+        fits = [way for way in (False, True) if quantize in (None, way)
+                and estimate_memory(model, dtype=torch.float32, quantize=way).total <= usable]
+    except UnknownModel:
+        fits = [True]
+    if fits:
+        return torch.float32, "this GPU has no bfloat16 units, and float16 may overflow: computed in float32"
+    return torch.bfloat16, ("this GPU has no bfloat16 units, and float16 may overflow, but float32 does not fit: bfloat16, "
+                            "which PyTorch emulates here, slowly")
 
 
 def _choose_quantization(model: Profile | str, dtype: torch.dtype, gpus: list[int]) -> tuple[bool, str]:
     """Whether to load in 4 bits, and why; nothing to say where the whole model fits."""
-    free = free_memory("cuda", gpus)
+    free = free_memory(gpus)
     usable = free * (1 - HEADROOM)
-
-    def needs(**settings) -> MemoryEstimate:
-        return estimate_memory(model, dtype=dtype, **settings)
-
-    plain = needs().total
+    try:
+        plain, quantized, captioning = (
+            estimate_memory(model, dtype=dtype, quantize=quantize, training=training).total
+            for quantize, training in ((False, True), (True, True), (True, False)))
+    except UnknownModel:
+        return False, "what this model takes is not estimated: ask for quantize=True if it does not fit"
     if plain <= usable:
         return False, ""
+    there = f"{free / GB:.1f} GB of the GPU's memory are free"
     if not importlib.util.find_spec("bitsandbytes"):
-        raise NotEnoughMemory(f"Training in {dtype_name(dtype)} takes {plain / GB:.1f} GB and {free / GB:.1f} GB of the GPU's "
-                              "memory are free: run `pip install bitsandbytes` and restart the kernel, then the model is "
-                              "loaded in 4 bits.")
-    quantized, captioning = needs(quantize=True).total, needs(quantize=True, training=False).total
-    why = (f"the language model in 4-bit NF4, as training takes {plain / GB:.1f} GB without and {quantized / GB:.1f} GB "
-           "with it")
+        raise NotEnoughMemory(f"Training in {dtype_name(dtype)} takes {plain / GB:.1f} GB and {there}: run `pip "
+                              "install bitsandbytes` and restart the kernel, then the model is loaded in 4 bits.")
+    why = (f"the language model in 4-bit NF4, as training takes {plain / GB:.1f} GB without and {quantized / GB:.1f} "
+           "GB with it, ")
     if quantized <= usable:
-        return True, f"{why}, and {free / GB:.1f} GB are free"
+        return True, f"{why}and {free / GB:.1f} GB are free"
     if captioning <= usable:
-        return True, f"{why}, but {free / GB:.1f} GB are free: enough to caption, not to train"
-    raise NotEnoughMemory(f"Even in 4 bits the model takes {captioning / GB:.1f} GB to caption and {quantized / GB:.1f} GB to "
-                          f"train, and {free / GB:.1f} GB of the GPU's memory are free: close other programs and kernels, "
-                          "choose a larger GPU, or use the tiny profile (leave COURSE_PROFILE unset).")
+        return True, f"{why}but {free / GB:.1f} GB are free: enough to caption, not to train"
+    raise NotEnoughMemory(f"Even in 4 bits the model takes {captioning / GB:.1f} GB to caption and "
+                          f"{quantized / GB:.1f} GB to train, and {there}: close other programs and kernels, choose a "
+                          "larger GPU, or use the tiny profile (leave COURSE_PROFILE unset).")
 
 
-def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> dict:
+def loader_workers(model, processes: int = 1) -> int:
+    """Processes that decode clips and compute features while the GPU works: at most 4, and one processor core for each.
+
+    None on a CPU, where they would take the cores that train. Their number changes neither the order of the clips nor
+    where a resumed run goes on (see `ClipStream`).
+
+    Args:
+        model: the loaded model.
+        processes: training processes on this machine, which share its cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(4, cores // processes - 1)) if model.device.type == "cuda" else 0
+
+
+def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> dict:
     """The ``TrainingArguments`` that follow from where the model was loaded, and are never written by hand.
 
     ``bf16=True`` on a CPU is refused by ``TrainingArguments``. float16 needs the gradient scaling that ``fp16=True``
@@ -185,21 +206,17 @@ def hardware_settings(model: torch.nn.Module, checkpointing: bool = False) -> di
     Checkpointing is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters,
     and it is the one that several processes can train with.
 
-    AdamW stays the optimizer in 4 bits: over AF3's adapters its state is 0.3 GB, which paging would not make room worth
-    having.
-
     Args:
         model: the loaded model, with or without an adapter.
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
 
     Returns:
-        Keyword arguments: precision flags, pinned memory, whether to stay on the CPU, and checkpointing under the name that the installed
-        transformers knows it by (``gradient_checkpointing`` until 5.22, ``activation_checkpointing`` since).
+        Keyword arguments: precision flags, pinned memory, whether to stay on the CPU, and checkpointing (which
+        transformers calls ``gradient_checkpointing`` until 5.22, ``activation_checkpointing`` since).
     """
     on_gpu = model.device.type == "cuda"
-    name = "activation_checkpointing"
-    if name not in TrainingArguments.__dataclass_fields__:
-        name = "gradient_checkpointing"
+    known = TrainingArguments.__dataclass_fields__
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     settings = {
         "bf16": on_gpu and model.dtype == torch.bfloat16,
         "fp16": on_gpu and model.dtype == torch.float16,

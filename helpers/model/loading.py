@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import AudioFlamingo3ForConditionalGeneration, AutoProcessor, BitsAndBytesConfig
+from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
-from helpers.hub import hub_access
+from helpers.audio.windows import accept_trimmed
+from helpers.families import FAMILIES, UnknownModel, family_of
+from helpers.hub import hub_access, is_hub_id
 from helpers.model.architecture import TINY_FOLDER, build_on_meta, quantizable, read_config
 from helpers.model.hardware import Hardware, choose_hardware, distributed_rank
 from helpers.profiles import TINY
@@ -25,17 +28,65 @@ UNQUANTIZED = ["model.audio_tower", "model.multi_modal_projector", "lm_head"]
 start of a module's name, so the obvious "audio_tower" would skip nothing (see `check_quantized`)."""
 
 
-def load_processor(model_id: str = TINY) -> ProcessorMixin:
+class NoSuchModel(FileNotFoundError):
+    """What was named as a model is none, or none of a family that the course knows."""
+
+
+def check_source(model_id: str | os.PathLike, revision: str | None = None) -> dict:
+    """Refuse at once what cannot be a model; nothing is asked of the Hub.
+
+    Args:
+        model_id: ``"tiny"``, a Hub id, or a folder.
+        revision: a branch, tag or commit on the Hub.
+
+    Returns:
+        Keyword arguments for ``from_pretrained``.
+
+    Raises:
+        NoSuchModel: neither of these, or a folder without a model, or with one of another architecture.
+        ValueError: a revision of something that is not on the Hub.
+    """
+    here = model_id == TINY or (isinstance(model_id, str | os.PathLike) and Path(model_id).is_dir())
+    if not here and not is_hub_id(model_id):
+        raise NoSuchModel(f"There is no model {model_id!r}: give {TINY!r}, a folder that holds one, or a Hub id such "
+                          "as 'nvidia/audio-flamingo-3-hf'.")
+    if here and revision is not None:
+        raise ValueError(f"revision is {revision!r}, but {model_id!r} is on this machine: only models of the Hub have "
+                         "revisions.")
+    if here and model_id != TINY:
+        name = Path(model_id).name
+        try:
+            kind = json.loads((Path(model_id) / "config.json").read_text(encoding="utf-8")).get("model_type")
+        except (OSError, ValueError, AttributeError) as error:
+            reason = getattr(error, "strerror", None) or "no whole JSON text"
+            raise NoSuchModel(f"The folder {name!r} holds no model (config.json: {reason}): name the folder that "
+                              "save_pretrained has written.") from None
+        known = [family.model_type for family in FAMILIES]
+        if kind not in known:
+            raise NoSuchModel(f"The model in {name!r} is of the type {kind!r}, which the course cannot teach: choose "
+                              f"one of the types {', '.join(known)} (see helpers/families.py).")
+    return {} if revision is None else {"revision": revision}
+
+
+def load_processor(model_id: str = TINY, *, revision: str | None = None) -> ProcessorMixin:
     """The processor (feature extractor, tokenizer and chat template) of a model.
 
     Args:
         model_id: ``"tiny"``, a Hub id, or a folder.
+        revision: of a model on the Hub, its branch, tag or commit.
 
     Raises:
         HubError: the Hub did not give it (see `hub_access`).
+        NoSuchModel: see `check_source`; a folder with a processor alone, such as an adapter's, will do.
     """
+    with_processor = isinstance(model_id, str | os.PathLike) and any(
+        (Path(model_id) / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
+    pinned = {} if with_processor else check_source(model_id, revision)
     with hub_access(model_id) as options:
-        return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, **options)
+        # Code from a repository is never run, and nobody is asked whether it may be. Revisions are the caller's choice.
+        return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, trust_remote_code=False,
+                                             **pinned,
+                                             **options)
 
 
 def load_model(
@@ -46,8 +97,9 @@ def load_model(
     quantize: bool | None = None,
     attention: str | None = None,
     device_map: str | dict | None = None,
+    revision: str | None = None,
     quiet: bool = False,
-) -> AudioFlamingo3ForConditionalGeneration:
+) -> PreTrainedModel:
     """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
 
     In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
@@ -58,16 +110,21 @@ def load_model(
         model_id: ``"tiny"`` for the model shipped with the course, a Hub id, or a folder.
         device, dtype, quantize, attention, device_map: overrule the choice (see `choose_hardware`). A merge wants
             ``quantize=False``: adding an adapter to 4-bit matrices rounds most of it away.
+        revision: of a model on the Hub, its branch, tag or commit.
         quiet: do not print the line that says what was chosen and why.
 
     Returns:
-        An ``AudioFlamingo3ForConditionalGeneration`` in eval mode.
+        A model of the class that ``config.json`` names, in eval mode: for AF3 an
+        ``AudioFlamingo3ForConditionalGeneration``.
 
     Raises:
         HubError: the Hub did not give it (see `hub_access`).
+        NoSuchModel: see `check_source`.
         NotEnoughMemory: it does not fit here in any way.
         NoSuchDevice: a device that is not there.
+        UnknownModel: it is of a class that the course does not know, or its weights do not fill that class.
     """
+    pinned = check_source(model_id, revision)
     local = model_id == TINY or Path(model_id).is_dir()
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
     with hub_access(model_id) as options, _progress_bars(shown=not local):
@@ -75,15 +132,15 @@ def load_model(
                                    attention=attention, device_map=device_map)
         if stored_in_4_bit:
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
-        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, hardware, **options)
+        kind = family_of(read_config(model_id, **pinned, **options)).model_class
+        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, kind, hardware, **pinned, **options)
     spare_audio_tower(model)
+    accept_trimmed(model)
     if is_quantized(model):
         check_quantized(model)
         _keep_packing(model)
     if model_id == TINY:
-        # What an adapter records as its base. A relative path keeps the machine out of it, and an existing one
-        # keeps peft from asking the Hub about it.
-        model.name_or_path = model.config._name_or_path = Path(os.path.relpath(TINY_FOLDER)).as_posix()
+        model.name_or_path = model.config._name_or_path = _relative(TINY_FOLDER)
     # peft 0.21 still reads a name that transformers 5.23 renamed; nothing a learner could do about it.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     if not quiet and not distributed_rank():  # of several processes the first one speaks
@@ -94,16 +151,22 @@ def load_model(
     return model
 
 
-def _from_pretrained(source: str | Path, hardware: Hardware, **options) -> AudioFlamingo3ForConditionalGeneration:
-    """The one call that fetches and reads weights."""
+def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: Hardware, **options) -> PreTrainedModel:
+    """The one call that fetches and reads weights, into the class that the configuration names."""
     if hardware.quantize:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=hardware.dtype, llm_int8_skip_modules=UNQUANTIZED,
         )
-    return AudioFlamingo3ForConditionalGeneration.from_pretrained(
-        source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention, **options
+    model, info = kind.from_pretrained(
+        source, dtype=hardware.dtype, device_map=hardware.device_map, attn_implementation=hardware.attention,
+        output_loading_info=True, ignore_mismatched_sizes=True, **options  # both are looked at below
     )
+    missing = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
+    if missing:  # transformers fills them with random numbers, and prints a line
+        raise UnknownModel(f"{len(missing)} tensors of the {kind.__name__} are not among the weights in {source} "
+                           f"({missing[0]}, for one): its config.json is another model's, or the copy is not whole.")
+    return model
 
 
 @contextmanager
@@ -119,19 +182,28 @@ def _progress_bars(shown: bool):
             logging.enable_progress_bar()
 
 
-def spare_audio_tower(model: AudioFlamingo3ForConditionalGeneration) -> None:
+def spare_audio_tower(model: PreTrainedModel) -> None:
     """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
 
-    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask for
-    a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower then
-    keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains nothing. With
-    no input layer to name, it is passed over; the token embeddings are enough.
+    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask
+    for a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower
+    then keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains
+    nothing. With no input layer to name, it is passed over; the token embeddings are enough.
     """
     model.model.audio_tower.get_input_embeddings = _no_input_layer
 
 
 def _no_input_layer() -> None:
     return None
+
+
+def _relative(folder: Path) -> str:
+    """What an adapter records as its base: an existing path, so that peft does not ask the Hub about it, and a relative
+    one, which keeps the machine out of it. From another drive of Windows there is none."""
+    try:
+        return Path(os.path.relpath(folder)).as_posix()
+    except ValueError:
+        return folder.as_posix()
 
 
 def is_quantized(model: torch.nn.Module) -> bool:
@@ -161,9 +233,9 @@ def check_quantized(model: torch.nn.Module) -> None:
     found, wanted = set(quantized_modules(model)), set(quantizable(build_on_meta(model.config)))
     if found != wanted:
         example = sorted(found ^ wanted)[0]
-        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language model "
-                           f"({example}, for one, is wrong): this release of transformers reads the names to skip in "
-                           "another way; install the versions of constraints.txt.")
+        raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language "
+                           f"model ({example}, for one, is wrong): this release of transformers reads the names to "
+                           "skip in another way; install the versions of constraints.txt.")
 
 
 def _keep_packing(model: torch.nn.Module) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 
 from helpers.hub import fetch_adapter, is_hub_id
+from helpers.model.architecture import build_on_meta
+from helpers.model.record import AdapterError, base_version, check_files, read_json
 
 LANGUAGE_MODEL_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """Attention and feed-forward projections of the language model, and of nothing else.
@@ -22,7 +24,7 @@ A list of suffixes such as ``["q_proj", ...]`` would also match the audio tower,
 
 PARTS = {"audio_tower": "audio tower", "multi_modal_projector": "projector", "language_model": "language model",
          "lm_head": "output head"}
-"""Name inside AF3 -> what the course calls it, in the order in which a clip passes through."""
+"""Name inside a model -> what the course calls it, in the order in which a clip passes through."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,22 @@ def full_shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
     return tuple(parameter.shape if state is None else state.shape)
 
 
+def model_parts(model: torch.nn.Module) -> dict[str, str]:
+    """The parts that a model is made of, read from its children: name inside the model -> what the course calls it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    children = [*base.model.named_children(), *(child for child in base.named_children() if child[0] != "model")]
+    names = [name for name, child in children if next(child.parameters(), None) is not None]
+    known = [name for name in PARTS if name in names]
+    return {name: PARTS.get(name, name.replace("_", " ")) for name in [*known, *(n for n in names if n not in PARTS)]}
+
+
 def lora_report(model: torch.nn.Module) -> LoraReport:
-    """Count parameters, trainable parameters and adapted modules by part of an AF3, with or without an adapter."""
-    parameters, trainable = dict.fromkeys(PARTS.values(), 0), dict.fromkeys(PARTS.values(), 0)
-    adapters: dict[str, Counter] = {part: Counter() for part in PARTS.values()}
+    """Count parameters, trainable parameters and adapted modules by part of a model, with or without an adapter."""
+    parts = model_parts(model)
+    parameters, trainable = dict.fromkeys(parts.values(), 0), dict.fromkeys(parts.values(), 0)
+    adapters: dict[str, Counter] = {part: Counter() for part in parts.values()}
     for name, parameter in model.named_parameters():
-        part = next((title for key, title in PARTS.items() if f"{key}." in name), None)
+        part = next((title for key, title in parts.items() if f"{key}." in name), None)
         if part is None:
             continue
         if "lora_" not in name:
@@ -73,54 +85,126 @@ def lora_report(model: torch.nn.Module) -> LoraReport:
     return LoraReport(parameters, trainable, adapters)
 
 
-class AdapterError(ValueError):
-    """An adapter that cannot be put on this model; the message says why and what to do."""
-
-
 def _same_base(recorded: str | None, loaded: str) -> bool:
     """Hub ids are compared whole, paths by their last three parts: the same folder may sit elsewhere."""
     def ending(name: str) -> list[str]:
         return Path(name).parts[-3:]
 
-    return recorded is not None and ending(recorded) == ending(loaded)
+    return isinstance(recorded, str) and ending(recorded) == ending(loaded)
+
+
+PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json")
+"""What a processor's folder holds in any case, beside one of the two files that follow."""
+EITHER_OF = ("processor_config.json", "preprocessor_config.json")
 
 
 def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
-    """Make sure that ``folder`` holds a whole adapter for ``model``; return the folder.
+    """Make sure that ``folder`` holds a whole adapter for ``model``, and its processor; return the folder.
 
     The Hub id of a shared adapter is as good: it is downloaded, and the folder in the cache is returned.
 
-    ``PeftModel.from_pretrained`` answers an adapter of another base with pages of mismatched sizes, or, where the
-    sizes happen to agree, with nothing at all. This compares names and shapes first.
+    ``PeftModel.from_pretrained`` answers an adapter of another base with pages of mismatched sizes, and one of other
+    names, or of none, with nothing at all: the model then answers like the base. So this looks at names, shapes and
+    numbers first: a tensor for each module that the configuration targets, of the rank that it says, none of them NaN;
+    and where `save_adapter` has left its record, that no file has changed since.
 
     Raises:
-        AdapterError: no adapter there, half of one, or one for another base model.
+        AdapterError: no adapter there, half of one, a damaged one, or one for another base model; the message names the
+            file.
         HubError: the Hub did not give it (see `hub_access`).
     """
-    from safetensors import SafetensorError, safe_open
-
+    if not isinstance(folder, str | os.PathLike):
+        raise AdapterError(f"An adapter's folder cannot be {folder!r}: give its path, or the id of one on the Hub.")
     name, folder = (folder, fetch_adapter(folder)) if is_hub_id(folder) else (Path(folder).name, Path(folder))
     config_file, weights_file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if not config_file.is_file() or not weights_file.is_file():
         raise AdapterError(f"There is no adapter in {name!r} (adapter_config.json and adapter_model.safetensors): "
                            "train one with notebook 03, or check the folder.")
-    base = json.loads(config_file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    config = read_json(config_file, name)
+    base = config.get("base_model_name_or_path")
     if not _same_base(base, model.name_or_path):
         raise AdapterError(f"The adapter in {name!r} was trained on {base}, not on {model.name_or_path}: load its "
                            "own base model, or train a new adapter on this one.")
-    shapes = {name: full_shape(parameter) for name, parameter in model.named_parameters()}
-    try:
-        with safe_open(weights_file, "pt") as file:
-            for key in file.keys():
-                match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
-                if not match:
-                    continue
-                target = shapes.get(f"{match.group(1)}.weight")
-                side = 1 if match.group(2) == "A" else 0
-                if target is None or file.get_slice(key).get_shape()[side] != target[side]:
-                    raise AdapterError(f"The adapter in {name!r} does not fit {model.name_or_path} (at "
-                                       f"{match.group(1)}): it belongs to another version of the base model; train it anew.")
-    except SafetensorError:
-        raise AdapterError(f"The adapter in {name!r} is broken (its weights file is cut short): copy it again, or "
-                           "train it anew with notebook 03.") from None
+    record = check_files(folder, name)
+    now = base_version(model.name_or_path, model.config)
+    if record and record.base_version and now and record.base_version != now:
+        raise AdapterError(f"The adapter in {name!r} was trained on version {record.base_version[:8]} of "
+                           f"{model.name_or_path}, and this is version {now[:8]}: load that version (revision=), or "
+                           "train a new adapter on this one.")
+    _check_weights(weights_file, _expected_shapes(config, model, name), name)
+    missing = [file for file in PROCESSOR_FILES if not (folder / file).is_file()]
+    if not any((folder / file).is_file() for file in EITHER_OF):
+        missing.append(EITHER_OF[0])
+    if missing:
+        raise AdapterError(f"The adapter in {name!r} has no processor beside it ({', '.join(missing)}): save one with "
+                           "processor.save_pretrained into the same folder, or use save_adapter.")
+    for file in sorted(folder.glob("*.json")):
+        read_json(file, name)
     return folder
+
+
+def _expected_shapes(config: dict, model: torch.nn.Module, name: str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor that an adapter of this configuration has on this model."""
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    numbers = isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float) and alpha > 0
+    if config.get("peft_type") != "LORA" or not numbers:
+        raise AdapterError(f"adapter_config.json in {name!r} says type {config.get('peft_type')!r}, rank {rank!r} and "
+                           f"alpha {alpha!r}, which is no LoRA adapter: copy the adapter again, or train it anew with "
+                           "notebook 03.")
+    wanted = {key: config.get(key) for key in ("target_modules", "layers_to_transform", "layers_pattern",
+                                               "exclude_modules")}
+    shapes = {}
+    try:
+        targets = LoraConfig(**{key: value for key, value in wanted.items() if value is not None})
+        for parameter, tensor in build_on_meta(model.config).named_parameters():
+            module = parameter.removesuffix(".weight")
+            if tensor.dim() == 2 and module != parameter and check_target_module_exists(targets, module):
+                own = (config.get("rank_pattern") or {}).get(module.rpartition(".")[2], rank)
+                shapes[f"base_model.model.{module}.lora_A.weight"] = (own, tensor.shape[1])
+                shapes[f"base_model.model.{module}.lora_B.weight"] = (tensor.shape[0], own)
+    except (TypeError, ValueError, AttributeError, re.error) as error:
+        raise AdapterError(f"adapter_config.json in {name!r} cannot be understood ({error}): copy the adapter again, "
+                           "or train it anew with notebook 03.") from None
+    if not shapes:
+        raise AdapterError(f"The adapter in {name!r} targets no module of {model.name_or_path} (target_modules is "
+                           f"{config.get('target_modules')!r}): it belongs to another model; train it anew.")
+    return shapes
+
+
+def _check_weights(file: Path, expected: dict[str, tuple[int, ...]], name: str) -> None:
+    """Compare an adapter's tensors with what they should be, one by one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as weights:
+            names = weights.keys()
+            found = {key: tuple(weights.get_slice(key).get_shape()) for key in names}
+            lacking = sorted(expected.keys() - found.keys())
+            if lacking:
+                raise AdapterError(f"{file.name} in {name!r} lacks {len(lacking)} of {len(expected)} tensors (first "
+                                   f"{lacking[0]}): it is not whole, or of another model; copy it again, or train it "
+                                   "anew.")
+            surplus = sorted(key for key in found.keys() - expected.keys() if ".lora_" in key)
+            if surplus:
+                raise AdapterError(f"{file.name} in {name!r} holds {len(surplus)} tensors that adapter_config.json "
+                                   f"does not target (first {surplus[0]}): copy both files of one adapter, or train it "
+                                   "anew.")
+            for key, shape in expected.items():
+                module = key.removeprefix("base_model.model.").rpartition(".lora_")[0]
+                if found[key] != shape:
+                    raise AdapterError(f"The adapter in {name!r} does not fit the base model or its own configuration "
+                                       f"(at {module}: {found[key]} instead of {shape}): it belongs to another "
+                                       "version; train it anew.")
+                tensor = weights.get_tensor(key)
+                if not torch.isfinite(tensor).all() or (".lora_A" in key and not tensor.any()):
+                    what = "holds NaN or infinite numbers" if not torch.isfinite(tensor).all() else "is all zeros"
+                    raise AdapterError(f"A tensor in {file.name} of {name!r} {what} (at {module}): the run went wrong, "
+                                       "or the file is damaged; copy it again, or train anew with a lower learning "
+                                       "rate.")
+    except (SafetensorError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "its weights file is cut short or damaged"
+        raise AdapterError(f"{file.name} of the adapter in {name!r} is broken ({reason}): copy it again, or train it "
+                           "anew with notebook 03.") from None

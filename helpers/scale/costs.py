@@ -6,16 +6,18 @@ states: which share of its peak a GPU reaches, and what an hour of it costs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from helpers.model.architecture import HOP, count_audio_tokens
+from helpers.audio.windows import MARGIN
+from helpers.model.architecture import HOP, check_estimated, count_audio_tokens
 from helpers.profiles import SAMPLING_RATE
 
 PEAK_FLOPS = {"T4": 65e12, "L4": 121e12, "A100": 312e12, "H100": 989e12}
-"""Peak of dense 16-bit matrix products with float32 sums, in operations a second, from NVIDIA's data sheets: T4 (float16),
-L4, A100 and H100 SXM (bfloat16). Where a sheet gives the figure "with sparsity", this is half of it."""
+"""Peak of dense 16-bit matrix products with float32 sums, in operations a second, from NVIDIA's data sheets: T4
+(float16), L4, A100 and H100 SXM (bfloat16). Where a sheet gives the figure "with sparsity", this is half of it."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class ClipFlops:
     forward: int
     """The language model, and the logits that are kept."""
     backward: int
-    """Through the language model down to the first adapter. Frozen matrices pass gradients on but have none of their own,
-    so this is about as much as the forward pass, not twice as much."""
+    """Through the language model down to the first adapter. Frozen matrices pass gradients on but have none of their
+    own, so this is about as much as the forward pass, not twice as much."""
     recomputed: int
     """What checkpointing computes once more; 0 without it."""
 
@@ -38,38 +40,42 @@ class ClipFlops:
 
 
 def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_tokens: int = 40, answer_tokens: int = 16,
-                     checkpointing: bool = True) -> ClipFlops:
+                     checkpointing: bool = True, trim_windows: bool = True) -> ClipFlops:
     """Count what one optimizer step does for one clip.
 
     The model runs on tensors that have shapes but no content, so the 8 B model is counted on a laptop, in seconds.
 
     Args:
         model: an AF3 with an adapter, best on the meta device (see `build_on_meta`).
-        seconds: length of the clip, at most one window of the encoder; the window is computed whole, whatever the clip's
-            length, but only frames with sound become tokens.
+        seconds: length of the clip, at most one window of the encoder.
         text_tokens: tokens of the chat besides the audio, answer included.
         answer_tokens: positions whose logits are kept.
         checkpointing: activations are computed again in the backward pass.
+        trim_windows: the encoder's window is as long as the clip (see `helpers.audio.windows`); otherwise it is
+            computed whole, whatever the clip's length, although only frames with sound become tokens.
 
     Raises:
         ValueError: the clip is longer than one window, or has no length.
+        UnknownModel: it is not of AF3's family.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    check_estimated(base.config)
     audio, text = base.config.audio_config, base.config.text_config
     window = 2 * audio.max_source_positions  # the second convolution has stride 2
     if not 0 < seconds * SAMPLING_RATE <= window * HOP:
-        raise ValueError(f"A clip of {seconds} s does not fit into one window of {window * HOP / SAMPLING_RATE:g} s: give its "
-                         "length in seconds, or count its windows one by one.")
+        raise ValueError(f"A clip of {seconds} s does not fit into one window of {window * HOP / SAMPLING_RATE:g} s: "
+                         "give its length in seconds, or count its windows one by one.")
     device, dtype = base.device, base.dtype
     # Fake tensors: the encoder's mask code looks into its mask, which a plain tensor on the meta device cannot show.
     # Attention as plain products: the counter does not know the CPU's fused kernel, and would count nothing for it.
     with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
-        features = torch.empty(1, audio.num_mel_bins, window, device=device, dtype=dtype)
-        mask = torch.ones(1, window, device=device, dtype=torch.long)
+        frames = min(math.ceil(seconds * SAMPLING_RATE / HOP) + MARGIN, window) if trim_windows else window
+        features = torch.empty(1, audio.num_mel_bins, frames, device=device, dtype=dtype)
+        mask = torch.ones(1, frames, device=device, dtype=torch.long)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             heard = base.model.audio_tower(features, input_features_mask=mask).last_hidden_state
             base.model.multi_modal_projector(heard)
@@ -103,8 +109,8 @@ def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour:
         flops: operations of the whole run.
         gpu: a key of `PEAK_FLOPS`.
         utilisation: share of the peak that the run reaches, between 0 and 1. Large language models trained in 16 bits
-            on many accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table 3);
-            small batches, 4-bit weights and a slow data loader reach less.
+            on many accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table
+            3); small batches, 4-bit weights and a slow data loader reach less.
         price_per_hour: of one GPU.
         gpus: how many share the work, each taking an equal part.
 
@@ -112,11 +118,11 @@ def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour:
         ValueError: an unknown GPU, or a number that is out of range.
     """
     if gpu not in PEAK_FLOPS:
-        raise ValueError(f"There is no peak on record for the GPU {gpu!r}: choose one of {', '.join(PEAK_FLOPS)}, or add it to "
-                         "PEAK_FLOPS.")
+        raise ValueError(f"There is no peak on record for the GPU {gpu!r}: choose one of {', '.join(PEAK_FLOPS)}, or "
+                         "add it to PEAK_FLOPS.")
     if not 0 < utilisation <= 1:
-        raise ValueError(f"A utilisation of {utilisation} is impossible: it is a share of the peak, above 0 and at most 1.")
+        raise ValueError(f"A utilisation of {utilisation} is impossible: it is a share of the peak, from 0 to 1.")
     if gpus < 1 or price_per_hour < 0:
-        raise ValueError(f"{gpus} GPUs at {price_per_hour} an hour make no estimate: at least one GPU, and no negative price.")
+        raise ValueError(f"{gpus} GPUs at {price_per_hour} an hour: give at least one GPU, and no negative price.")
     hours = flops / (gpus * PEAK_FLOPS[gpu] * utilisation) / 3600
     return RunCost(gpu, hours, hours * gpus * price_per_hour)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 import torch
+from transformers import BatchFeature
 
 from helpers.audio.samples import as_samples
 
@@ -19,15 +20,8 @@ PHASES = ("decode", "features", "encoder", "language model", "backward", "optimi
 encoder's forward pass; the rest of the forward pass, up to the loss; the backward pass; the update of the weights."""
 
 
-def profile_steps(
-    model: torch.nn.Module,
-    collate: Callable[[list[dict]], dict],
-    clips: Iterable[dict],
-    batch_size: int,
-    *,
-    steps: int = 8,
-    warmup: int = 2,
-) -> list[dict]:
+def profile_steps(model: torch.nn.Module, collate: Callable[[list[dict]], dict], clips: Iterable[dict], batch_size: int,
+                  *, steps: int = 8, warmup: int = 2) -> list[dict]:
     """Time the parts of training steps, one after the other; nothing overlaps here.
 
     The steps are real, but their learning rate is 0, so the weights stay as they are.
@@ -65,7 +59,7 @@ def profile_steps(
                 raise ValueError(f"There are clips for {step + warmup} steps only: {warmup + steps} steps of "
                                  f"{batch_size} clips take {(warmup + steps) * batch_size}.")
             clock.stop("decode")
-            batch = {name: _to_model(value, device, dtype) for name, value in collate(examples).items()}
+            batch = BatchFeature(collate(examples)).to(device, dtype)  # floats take the dtype, integers keep theirs
             clock.stop("features")
             loss = model(**batch).loss
             clock.stop("language model")
@@ -90,7 +84,8 @@ def step_shares(rows: list[dict]) -> dict[str, tuple[float, float]]:
 
 
 def model_bytes(model: torch.nn.Module) -> int:
-    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their codes."""
+    """Every byte that parameters and buffers keep, each storage once, with what 4-bit matrices carry beside their
+    codes."""
     tensors = [*model.parameters(), *model.buffers()]
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
@@ -102,12 +97,13 @@ def model_bytes(model: torch.nn.Module) -> int:
 def peak_memory(function: Callable[[], object]) -> int:
     """Most bytes that PyTorch's CPU allocator held at once while ``function`` ran, above what it held before.
 
-    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors inside
-    an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does not count.
-    (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
+    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors
+    inside an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does
+    not count. (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
     """
     gc.collect()
-    with _quiet_profiler(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with _quiet_profiler(), torch.profiler.profile(activities=cpu, profile_memory=True) as profiler:
         function()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     held = highest = 0
@@ -134,25 +130,15 @@ class _Clock:
     """Seconds by phase since `start`; waits for the GPU first, which works behind Python's back."""
 
     def __init__(self, device: torch.device):
-        self.on_gpu = device.type == "cuda"
+        self._wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
     def start(self) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
-        self._last = self._now()
+        self._wait()
+        self._last = time.perf_counter()
 
     def stop(self, phase: str) -> None:
-        now = self._now()
+        self._wait()
+        now = time.perf_counter()
         self.seconds[phase] += now - self._last
         self._last = now
-
-    def _now(self) -> float:
-        if self.on_gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-
-def _to_model(value, device: torch.device, dtype: torch.dtype):
-    """A batch's tensor on the model's device, floats in its dtype; anything else as it is."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return value.to(device, dtype if value.is_floating_point() else None)

@@ -6,91 +6,44 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 
-from helpers.hub import HubError, check_access, is_hub_id
+from helpers.hub import OFFLINE, HubError, check_access, is_hub_id
 from helpers.model.hardware import NotEnoughMemory, choose_hardware, dtype_name
-from helpers.model.loading import load_processor
 from helpers.model.memory import GB, HEADROOM, estimate_memory
 from helpers.profiles import RUNS, TINY, Profile, get_profile
+from helpers.setup.findings import Diagnosis, Finding
+from helpers.setup.install import PYTHONS
+from helpers.setup.rehearsal import check_adapter, check_decoding, check_labels, check_pipeline
 from helpers.setup.requirements import installed_version, unmet_requirements
-
-PYTHONS = (3, 10), (3, 14)
-"""The oldest Python that the course supports, and the first one that it does not know."""
 
 BESIDE_THE_MODEL = 1.5 * GB
 """Of the machine's memory, beside the estimate: Python with PyTorch and the other libraries (0.6 GB with the tiny model
 loaded, measured on Linux), and what a notebook holds of sounds, pictures and second models."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    found: str
-    fix: str | None = None
-    """What repairs it, as one sentence; ``None`` where nothing is wrong."""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Everything that was looked at; print it."""
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def problems(self) -> list[Finding]:
-        """The findings that need a repair."""
-        return [finding for finding in self.findings if finding.fix]
-
-    def __str__(self) -> str:
-        width = max(len(finding.what) for finding in self.findings)
-        lines = [f"{'! ' if finding.fix else 'ok'} {finding.what:<{width}}  {finding.found}" for finding in self.findings]
-        lines += [f"\n{finding.what}: {finding.fix}" for finding in self.problems]
-        return "\n".join(lines)
-
-
 def check_python(version: Sequence[int] = sys.version_info) -> Finding:
     """Whether this Python is one that the course supports."""
     found = ".".join(map(str, version[:3]))
-    oldest, first_unknown = PYTHONS
-    if oldest <= tuple(version[:2]) < first_unknown:
+    oldest, newest = PYTHONS
+    if oldest <= tuple(version[:2]) <= newest:
         return Finding("Python", found)
-    return Finding("Python", found, f"The course needs Python {oldest[0]}.{oldest[1]} to {first_unknown[0]}."
-                                    f"{first_unknown[1] - 1}: make the virtual environment with one of those.")
+    return Finding("Python", found, f"The course needs Python {oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}: make "
+                                    "the virtual environment with one of those.")
 
 
 def check_libraries(version_of=installed_version) -> Finding:
     """Whether the installed packages are within the ranges of ``requirements.txt``."""
-    shown = ", ".join(f"{name} {version_of(name)}" for name in ("torch", "transformers", "datasets", "peft", "accelerate"))
+    names = ("torch", "transformers", "datasets", "peft", "accelerate")
+    shown = ", ".join(f"{name} {version_of(name)}" for name in names)
     unmet = unmet_requirements(version_of)
     if not unmet:
         return Finding("libraries", shown)
     wanted = " ".join(f'"{requirement}"' for requirement, _ in unmet)
     return Finding("libraries", shown, f"Run `pip install {wanted}` and restart the kernel.")
-
-
-def check_labels(processor=None) -> Finding:
-    """Whether the processor's labels are token ids, and not the zeros and ones that some transformers releases gave.
-
-    The bug came with transformers' pull request 45493 and went with 47112; releases from 5.14 on are right. This looks
-    at what the installed one really does.
-    """
-    processor = load_processor(TINY) if processor is None else processor
-    chat = [{"role": "user", "content": [{"type": "text", "text": "Describe the audio."}]},
-            {"role": "assistant", "content": [{"type": "text", "text": "A dog barks"}]}]
-    batch = processor.apply_chat_template(chat, tokenize=True, return_dict=True, return_tensors="pt",
-                                          processor_kwargs={"output_labels": True})
-    ids, labels = torch.as_tensor(batch["input_ids"]), torch.as_tensor(batch["labels"])
-    if bool((labels == ids)[labels != -100].all()) and bool((labels != -100).any()):
-        return Finding("labels", "token ids, as they should be")
-    return Finding("labels", "not token ids", "This release of transformers trains on the wrong labels without a word: run "
-                                              '`pip install "transformers>=5.14,<6"` and restart the kernel.')
 
 
 def check_device(profile: Profile) -> Finding:
@@ -103,8 +56,8 @@ def check_device(profile: Profile) -> Finding:
     found = f"{hardware.device} ({name}), {dtype_name(hardware.dtype)}: {hardware.reason}"
     if hardware.device.startswith("cuda") or not profile.needs_gpu:
         return Finding("device", found)
-    return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that has one "
-                                    "(and a PyTorch built for it), or use the tiny profile (leave COURSE_PROFILE unset).")
+    return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that "
+                                    f"has one (and a PyTorch built for it: `make lab TORCH=cuda`), or {OFFLINE}.")
 
 
 def check_memory(profile: Profile) -> Finding:
@@ -117,7 +70,8 @@ def check_memory(profile: Profile) -> Finding:
         dtype, quantize = torch.float16, True
     needed = estimate_memory(profile, dtype=dtype, quantize=quantize, device=device).total
     if device == "cuda":
-        free, total = (sum(sizes) for sizes in zip(*map(torch.cuda.mem_get_info, range(torch.cuda.device_count()))))
+        sizes = [torch.cuda.mem_get_info(gpu) for gpu in range(torch.cuda.device_count())]
+        free, total = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
         needed, where = needed / (1 - HEADROOM), "of the GPU"
     else:  # Apple's GPU shares the machine's memory
         memory = psutil.virtual_memory()
@@ -127,9 +81,9 @@ def check_memory(profile: Profile) -> Finding:
     found = f"{free / GB:.1f} of {total / GB:.1f} GB {where} are free"
     if free >= needed:
         return Finding("memory", found)
-    otherwise = ", or use the tiny profile (leave COURSE_PROFILE unset)." if profile.model_id != TINY else "."
-    return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: close "
-                                    f"other programs and kernels{otherwise}")
+    otherwise = f", or {OFFLINE}." if profile.model_id != TINY else "."
+    return Finding("memory", found, f"Training in the {profile.name} profile takes about {needed / GB:.1f} GB here: "
+                                    f"close other programs and kernels{otherwise}")
 
 
 def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:
@@ -139,12 +93,13 @@ def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Findi
     from helpers.tiny.dataset import cache_folder
 
     folders = folders or [Path(HF_HOME) if profile.model_id != TINY else cache_folder(), RUNS]
-    free = min(shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free for folder in folders)
+    there = [next(path for path in (folder, *folder.parents) if path.exists()) for folder in folders]
+    free = min(shutil.disk_usage(path).free for path in there)
     found, needed = f"{free / GB:.0f} GB are free", profile.least_disk_gb * GB
     if free >= needed:
         return Finding("disk", found)
-    return Finding("disk", found, f"The {profile.name} profile needs about {needed / GB:.1f} GB: make room, or move HF_HOME, "
-                                  "COURSE_CACHE and COURSE_RUNS to a larger disk.")
+    return Finding("disk", found, f"The {profile.name} profile needs about {needed / GB:.1f} GB: make room, or move "
+                                  "HF_HOME, COURSE_CACHE and COURSE_RUNS to a larger disk.")
 
 
 def check_hub(profile: Profile) -> list[Finding]:
@@ -156,25 +111,24 @@ def check_hub(profile: Profile) -> list[Finding]:
     if constants.HF_HUB_OFFLINE:
         return [Finding("Hub", "switched off by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE and restart the kernel, unless "
                                                                  "everything is in the cache already.")]
-    problems: dict[str, HubError] = {}
+    problems: dict[str, str] = {}
     for repo_id, kind in ((profile.model_id, "model"), (profile.dataset_id, "dataset")):
         try:
             check_access(repo_id, kind)
         except HubError as problem:
-            problems.setdefault(problem.reason, problem)
-            if problem.reason == "unreachable":
-                break  # the other would only take its time to say the same
+            problems.setdefault(problem.reason, str(problem))
         except Exception as problem:  # whatever else the network can do wrong, a diagnosis must not fail of it
-            said = HubError(f"The Hub cannot be asked ({type(problem).__name__}): check the network, the proxy and HF_ENDPOINT, or "
-                            "use the tiny profile (leave COURSE_PROFILE unset).", "unreachable")
-            problems.setdefault(said.reason, said)
-            break
+            problems["unreachable"] = (f"The Hub cannot be asked ({type(problem).__name__}): check the network, the "
+                                       f"proxy and HF_ENDPOINT, or {OFFLINE}.")
+        if "unreachable" in problems:
+            break  # the other would only take its time to say the same
     terms = f"the weights are {profile.license.terms}" if profile.license else "no terms that the course knows of"
-    gated, other = problems.pop("gated", None), next(iter(problems.values()), None)
+    gated = problems.pop("gated", None)
+    licence = Finding("licence", "not accepted yet", gated) if gated else Finding("licence", terms)
     hub = Finding("Hub", "model and data set can be reached")
-    if other:
-        hub = Finding("Hub", _HUB_FOUND.get(other.reason, other.reason), str(other))
-    licence = Finding("licence", "not accepted yet", str(gated)) if gated else Finding("licence", terms)
+    if problems:
+        reason, fix = next(iter(problems.items()))
+        hub = Finding("Hub", _HUB_FOUND.get(reason, reason), fix)
     return [hub, licence, _check_login(reachable="unreachable" not in problems)]
 
 
@@ -185,22 +139,18 @@ _HUB_FOUND = {"missing": "the model or the data set is not there for you", "unre
 def _check_login(reachable: bool) -> Finding:
     """Whether the Hub knows the stored token."""
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError
 
     if not get_token():
         return Finding("login", "none (needed only to share your adapter)")
-    if not reachable:
-        return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
     try:
-        HfApi().whoami()
-    except HfHubHTTPError as error:
-        if error.response.status_code == 401:
+        if reachable:
+            HfApi().whoami()
+            return Finding("login", "the Hub knows the stored token")
+    except Exception as error:  # whatever the network can do wrong, a diagnosis must not fail of it
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
             return Finding("login", "the Hub does not know the stored token",
                            "Log in again with `hf auth login`, or forget the token with `hf auth logout`.")
-        return Finding("login", f"a token is stored; the Hub answers with error {error.response.status_code}")
-    except Exception:  # whatever the network can do wrong, a diagnosis must not fail of it
-        return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
-    return Finding("login", "the Hub knows the stored token")
+    return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
 
 
 def check_setup(profile: Profile | None = None) -> Diagnosis:
@@ -213,5 +163,6 @@ def check_setup(profile: Profile | None = None) -> Diagnosis:
         A `Diagnosis`; ``print`` shows a short table, and below it the repair of each problem.
     """
     profile = profile or get_profile()
-    return Diagnosis((check_python(), check_libraries(), check_labels(), check_device(profile), check_memory(profile),
-                      check_disk(profile), *check_hub(profile)))
+    return Diagnosis((check_python(), check_libraries(), check_labels(), check_adapter(), check_pipeline(),
+                      check_decoding(), check_device(profile), check_memory(profile), check_disk(profile),
+                      *check_hub(profile)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from helpers.audio.samples import as_samples
 from helpers.metrics.intervals import Interval
 from helpers.profiles import SAMPLING_RATE
 from helpers.show.figures import Picture, as_picture, new_figure
@@ -39,14 +40,18 @@ def log_mel_features(processor, samples: np.ndarray) -> np.ndarray:
     return features["input_features"][0][:, : int(features["attention_mask"][0].sum())]
 
 
-def plot_clip(samples: np.ndarray, processor, caption: str = "") -> Picture:
+def plot_clip(audio, processor, caption: str = "") -> Picture:
     """Waveform above log-mel spectrogram, on one time axis.
 
     Args:
-        samples: 16 kHz mono float32, ``(samples,)``.
-        processor: an AF3 processor; its feature extractor makes the spectrogram.
+        audio: whatever `as_samples` takes.
+        processor: its feature extractor makes the spectrogram.
         caption: above the picture; without it the picture gives nothing away.
+
+    Raises:
+        AudioError: see `as_samples`.
     """
+    samples = as_samples(audio)
     log_mel = log_mel_features(processor, samples)
     seconds = log_mel.shape[1] / 100  # ten milliseconds a frame
     figure, (above, below) = new_figure(2, height=1.7, sharex=True)

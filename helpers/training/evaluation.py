@@ -38,8 +38,8 @@ class CaptionEvaluation(TrainerCallback):
         self.processor, self.examples, self.batch_size = processor, list(examples), batch_size
         self.vocabulary = vocabulary
         if len(self.examples) < 2:
-            raise ValueError(f"There are {len(self.examples)} clips to caption during training: give at least two, and some "
-                             "16 for a curve that is worth looking at.")
+            raise ValueError(f"There are {len(self.examples)} clips to caption during training: give at least two, and "
+                             "some 16 for a curve that is worth looking at.")
         self.generate_kwargs = generate_kwargs
         self.captions: list[list[str]] = []
         """What the model said, one list an evaluation."""
@@ -50,7 +50,7 @@ class CaptionEvaluation(TrainerCallback):
                         batch_size=self.batch_size, **self.generate_kwargs)
         references = [example.get("references") or [example["caption"]] for example in self.examples]
         scores = dict(zip(SCORES, (float(cider_d(texts, references).mean()),
-                                   float(event_f1(event_counts(texts, self.examples, self.vocabulary))))))
+                                   float(event_f1(event_counts(texts, self.examples, self.vocabulary)))), strict=True))
         self.captions.append(texts)
         if metrics is not None:
             metrics.update(scores)

@@ -6,26 +6,32 @@ The notebook writes the same calls out for the learner; a test holds the two tog
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import IterableDataset
+from filelock import FileLock, Timeout
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.processing_utils import ProcessorMixin
 from transformers.trainer_utils import IntervalStrategy
 
 from helpers.audio.captions import load_captions
-from helpers.audio.order import ClipStream, SkipSeen
-from helpers.audio.table import check_folder
+from helpers.audio.folder import FolderReport, scan_folder, stream_clips
+from helpers.audio.order import BLOCK, ClipStream, SkipSeen, SkipUnusable
+from helpers.audio.sources import split_by_source
+from helpers.audio.table import CaptionError
 from helpers.chat import AudioFlamingo3DataCollator
-from helpers.model.hardware import hardware_settings
+from helpers.model.checkpointing import choose_checkpointing
+from helpers.model.hardware import distributed_rank, loader_workers, precision_arguments
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
+from helpers.model.record import adapter_record
 from helpers.profiles import Profile
 from helpers.training.guard import TrainingError, TrainingGuard
 from helpers.training.resume import CheckpointMarker, StreamPosition
+from helpers.training.saving import clear_leftovers, data_of, save_adapter
 
 
 def lora_config(profile: Profile) -> LoraConfig:
@@ -37,7 +43,14 @@ def lora_config(profile: Profile) -> LoraConfig:
 
 
 def training_arguments(profile: Profile, model, output: Path, **overrides) -> TrainingArguments:
-    """The guide's training arguments, with the profile's numbers and the precision that fits the model."""
+    """The guide's training arguments, with the profile's numbers and the precision that fits the model.
+
+    A run that is shorter than the profile's, for a trial, warms up for at most half of its steps.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
+    checkpointing, why = choose_checkpointing(model, profile)
+    if why and not distributed_rank() and not {"gradient_checkpointing", "activation_checkpointing"} & overrides.keys():
+        print(why)
     settings = {
         "output_dir": str(output),
         "max_steps": profile.max_steps,
@@ -53,25 +66,27 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
         "save_total_limit": 2,
         "save_only_model": True,
         "remove_unused_columns": False,
-        "dataloader_num_workers": 0,
+        "dataloader_num_workers": loader_workers(model, processes),
         "report_to": "none",
         "seed": 0,
         # Each process makes its own batches. Accelerate's default for a stream lets the first make all of them, glue
         # them together and cut them up again, which takes tensors of one length and one window a clip.
         "accelerator_config": {"dispatch_batches": False},
-        **hardware_settings(model, profile.gradient_checkpointing),
+        **precision_arguments(model, checkpointing),
     }
-    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
     if processes > 1:
         # Every adapter is used in every step; looking for unused ones would cost time, and checkpointing forbids it.
         settings["ddp_find_unused_parameters"] = False
-    arguments = TrainingArguments(**{**settings, **overrides})
+    settings |= overrides
+    if "warmup_steps" not in overrides and settings["max_steps"] > 0:
+        settings["warmup_steps"] = min(profile.warmup_steps, settings["max_steps"] // 2)
+    arguments = TrainingArguments(**settings)
     if arguments.world_size != processes:
-        raise TrainingError(f"{processes} processes were launched, but they do not work together on {model.device.type}: each "
-                            "would train a model of its own; launch one process.")
+        raise TrainingError(f"{processes} processes were launched, but they do not work together on "
+                            f"{model.device.type}: each would train a model of its own; launch one process.")
     if arguments.n_gpu > 1:
-        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply the
-        # batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
+        # One process that sees several GPUs: the model is spread over them, or on one of them. `Trainer` would multiply
+        # the batch by their number, and wrap a model on one of them in DataParallel, which cuts AF3's batches apart.
         arguments._n_gpu = 1
     spread = getattr(model, "hf_device_map", None) is not None
     if model.device.type == "cuda" and not spread and model.device != arguments.device:
@@ -84,17 +99,34 @@ def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | No
     """The profile's streams: clips to train on, and clips to evaluate on if there are any.
 
     Of the tiny data set and of one on the Hub: the first ``train_clips`` of its training split, and the next
-    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: all clips of its training split, and of its validation split if it has one.
+    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: see `folder_splits`.
     """
     if Path(profile.dataset_id).is_dir():
-        held_out = "validation" in check_folder(Path(profile.dataset_id))
-        return (load_captions(profile.dataset_id, "train"),
-                load_captions(profile.dataset_id, "validation").take(profile.eval_clips) if held_out else None)
+        train, held_out = folder_splits(scan_folder(profile.dataset_id), profile)
+        return stream_clips(train), stream_clips(held_out) if held_out else None
     stream = load_captions(profile.dataset_id, split="train")
     known = (stream.info.splits or {}).get("train")
     if known is not None and known.num_examples is not None and known.num_examples <= profile.train_clips:
         return stream, None  # the Hub says how many there are, and they are all needed
     return stream.take(profile.train_clips), stream.skip(profile.train_clips).take(profile.eval_clips)
+
+
+def folder_splits(report: FolderReport, profile: Profile) -> tuple[list[dict], list[dict]]:
+    """Clips of a folder to train on, and at most ``eval_clips`` to evaluate on.
+
+    These are its validation part if it has one; otherwise a fifth of its training part, by source, so that no recording
+    is on both sides. The second list is empty where all clips come from one source. A part ``test`` is left alone.
+
+    Raises:
+        CaptionError: the folder has no clips to train on.
+    """
+    train, held_out = ([clip for clip in report.clips if clip["split"] == split] for split in ("train", "validation"))
+    if not train:
+        raise CaptionError(f"The folder {report.name!r} has no usable clips in its part 'train': it offers "
+                           f"{', '.join(sorted({clip['split'] for clip in report.clips}))} alone.")
+    if not held_out and len({clip["source"] for clip in train}) > 1:
+        train, held_out = split_by_source(train)
+    return train, held_out[: profile.eval_clips]
 
 
 def make_trainer(
@@ -110,8 +142,9 @@ def make_trainer(
 ) -> Trainer:
     """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
 
-    Streams are read as `ClipStream` says: in one fixed order, the training clips over and over. `TrainingGuard`
-    stops a run that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
+    Streams are read as `ClipStream` says: the training clips over and over, shuffled by the seed, those to evaluate on
+    in their order; clips that cannot be used are left out with a sentence each (`SkipUnusable`). `TrainingGuard` stops
+    a run that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
     seed gives the same adapter, bit for bit, on one machine. With ``save_only_model=False``,
     ``trainer.train(resume_from_checkpoint=last_whole_checkpoint(output))`` goes on exactly where a run was interrupted.
 
@@ -128,6 +161,10 @@ def make_trainer(
         callbacks: told of every step, for example a `CaptionEvaluation`.
         **overrides: for ``TrainingArguments``.
     """
+    for clips, what in ((train, "to train on"), (evaluation, "to evaluate on")):
+        if isinstance(clips, Sequence) and not clips:
+            raise TrainingError(f"There are no clips {what} (an empty list): give at least one, or leave the argument "
+                                "away.")
     arguments = training_arguments(profile, model, output, **overrides)
     if train is None:
         with arguments.main_process_first(desc="opening the data"):  # the tiny data set may have to be made
@@ -135,12 +172,15 @@ def make_trainer(
         evaluation = held_out if evaluation is None else evaluation
     if evaluation is None and "eval_strategy" not in overrides:
         arguments.eval_strategy, arguments.do_eval = IntervalStrategy.NO, False
-    callbacks = [*(callbacks or []), TrainingGuard(), CheckpointMarker()]
+    callbacks = [*(callbacks or []), TrainingGuard(processor), CheckpointMarker()]
     collator = AudioFlamingo3DataCollator(processor)
     if isinstance(train, IterableDataset):
-        train = ClipStream(train, arguments.train_batch_size * arguments.world_size, endless=True)
+        # Rows of a folder hold names alone, so that all of them can be shuffled together.
+        block = None if isinstance((train.features or {}).get("audio"), dict) else BLOCK
+        collator = SkipSeen(SkipUnusable(collator, train))
+        train = ClipStream(train, arguments.train_batch_size * arguments.world_size, endless=True, seed=arguments.seed,
+                           block=block)
         callbacks.append(StreamPosition(train))
-        collator = SkipSeen(collator)
     if isinstance(evaluation, IterableDataset):
         evaluation = ClipStream(evaluation, arguments.eval_batch_size * arguments.world_size)
     set_seed(arguments.seed)  # an adapter's first matrices are random
@@ -154,54 +194,55 @@ def make_trainer(
     )
 
 
-def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path) -> Path:
-    """Save adapter and processor into ``folder`` so that the folder is always whole: old or new, never half.
+_DEMANDED = ("learning_rate", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha", "lora_dropout")
+"""Numbers of a profile that make another adapter; beside them the steps, the data and its version count."""
 
-    Both are written next to it first and moved into place at the end. Every process of a run has to call this, for
-    weights that are sharded over processes are gathered; the first process writes.
-    """
-    fresh, old = (folder.with_name(f"{folder.name}.{state}-{trainer.state.global_step}") for state in ("saving", "old"))
-    first, whole = trainer.is_world_process_zero(), False
-    if trainer.is_fsdp_enabled:
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+
+def unfit(model, profile: Profile) -> str | None:
+    """Why the adapter in the profile's folder is not the one that the profile's recipe makes; ``None`` if it is."""
     try:
-        if first:
-            shutil.rmtree(fresh, ignore_errors=True)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        trainer.save_model(str(fresh))
-        if first:
-            processor.save_pretrained(fresh)
-            (fresh / "training_args.bin").unlink(missing_ok=True)  # a pickle, and of no use to the adapter
-            whole = True
-            shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
-                folder.rename(old)
-            fresh.rename(folder)
-    finally:
-        if first:
-            if old.exists() and not folder.exists():  # stopped between the two moves, or the second was refused
-                old.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-            if not whole:  # a whole one that could not be moved into place stays where it is
-                shutil.rmtree(fresh, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return folder
+        record = adapter_record(check_adapter(model, profile.adapter))
+    except AdapterError as error:
+        return str(error)
+    if not record.finished:
+        return f"The adapter in {profile.adapter.name!r} is of a run that was stopped after {record.steps_done} of " \
+               f"{record.steps_asked} steps."
+    wanted = {"steps": profile.max_steps, **{name: getattr(profile, name) for name in _DEMANDED}, **data_of(profile)}
+    found = {"steps": record.steps_asked, **record.numbers, "data": record.data or wanted["data"],
+             "data_version": record.data_version or wanted["data_version"]}
+    changed = [f"{name} {found.get(name)} instead of {value}" for name, value in wanted.items()
+               if found.get(name) != value]
+    return f"The adapter in {profile.adapter.name!r} is of another run ({', '.join(changed)})." if changed else None
 
 
 def ensure_adapter(profile: Profile) -> Path:
-    """The folder of a whole adapter for the profile's model, trained now if there is none.
+    """The folder of a whole adapter that the profile's recipe has made for its model, trained now if there is none.
 
-    Says how long it takes when it has to train: about a minute for the tiny profile on two cores.
+    An adapter of a run that was stopped, or that had other numbers, does not count. Says how long it takes when it has
+    to train: about a minute for the tiny profile on two cores. While another program trains it, this one waits.
     """
-    model = load_model(profile.model_id, quiet=True)
+    model, folder = load_model(profile.model_id, quiet=True), profile.adapter
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        clear_leftovers(folder)
+    if unfit(model, profile) is None:
+        return folder
+    training = FileLock(f"{folder}.training.lock")
     try:
-        return check_adapter(model, profile.adapter)
-    except AdapterError:
-        pass
-    print("There is no adapter yet, so the recipe of notebook 03 runs first (about a minute in the tiny profile, "
-          "hours in the full one).")
-    processor = load_processor(profile.model_id)
-    with tempfile.TemporaryDirectory() as checkpoints:
-        trainer = make_trainer(profile, model, processor, Path(checkpoints), eval_strategy="no", save_strategy="no")
-        trainer.train()
-        return save_adapter(trainer, processor, profile.adapter)
+        held = training.acquire(timeout=0)
+    except Timeout:
+        print("Another program trains this adapter now: waiting for it.")
+        held = training.acquire()
+    with held:
+        why = unfit(model, profile)
+        if why is None:
+            return folder
+        if (folder / "adapter_config.json").is_file():
+            print(why)
+        print("There is no adapter yet, so the recipe of notebook 03 runs first (about a minute in the tiny profile, "
+              "hours in the full one).")
+        processor = load_processor(profile.model_id)
+        with tempfile.TemporaryDirectory() as checkpoints:
+            trainer = make_trainer(profile, model, processor, Path(checkpoints), eval_strategy="no", save_strategy="no")
+            trainer.train()
+            return save_adapter(trainer, processor, folder, profile)

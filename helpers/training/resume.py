@@ -2,6 +2,9 @@
 
 The files are the library's own: the adapter as safetensors, and optimizer, scheduler and random state as PyTorch
 files, which it loads with ``weights_only=True``. They stay on the learner's disk; what the course shares holds none.
+
+torchdata's ``StatefulDataLoader`` was weighed for the position in the stream: ``Trainer`` neither offers it nor saves
+its state, and the state belongs to one number of loader workers, where a run here may go on with another, bit for bit.
 """
 
 from __future__ import annotations
@@ -64,10 +67,9 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
             if not any(name.startswith("global_step") for name in names):
                 missing = [part for part in _NEEDED if not any(name.startswith(part) for name in names)]
                 if missing:
-                    raise CheckpointError(
-                        f"{checkpoint.name} in {Path(folder).name!r} holds no {missing[0]} state, so a run cannot go on "
-                        "from it exactly: train with save_only_model=False, or begin anew in another folder."
-                    )
+                    raise CheckpointError(f"{checkpoint.name} in {Path(folder).name!r} holds no {missing[0]} state, so "
+                                          "a run cannot go on from it exactly: train with save_only_model=False, or "
+                                          "begin anew in another folder.")
             return checkpoint
     return None
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -63,7 +63,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         begun, load = time.perf_counter(), psutil.getloadavg()[0]
         figures = PARTS[name](run, arguments.quick)
         results["parts"][name] = {
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "minutes": round((time.perf_counter() - begun) / 60, 1),
             "load_before": round(load, 2),
             "figures": figures,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 from transformers.utils import logging
 
 from helpers.audio.captions import load_captions
@@ -26,12 +26,9 @@ from helpers.chat import IGNORED, AudioFlamingo3DataCollator
 from helpers.metrics.cider import cider_d
 from helpers.metrics.events import event_counts, event_f1
 from helpers.model.loading import load_model, load_processor
-from helpers.model.lora import lora_report
-from helpers.profiles import TINY, Profile, get_profile
+from helpers.profiles import TINY, get_profile
 from helpers.tiny.captions import OVERLAP, parse_caption
-from helpers.training.recipe import make_trainer, training_arguments
-from tests.benchmarks import mid_size
-from tests.benchmarks.guide import GuideDataCollator, make_guide_trainer
+from tests.benchmarks.arms import ARMS, SCALES
 from tests.benchmarks.memory import PeakMemory
 
 JOBS: dict[str, Callable[..., dict]] = {}
@@ -50,65 +47,18 @@ class StepClock(TrainerCallback):
 
     Attributes:
         seconds: by the clock on the wall.
-        cpu_seconds: of all threads of this process together; on a machine that other people use at the same
-            time they waver less.
     """
 
     def __init__(self):
         self.seconds: list[float] = []
-        self.cpu_seconds: list[float] = []
 
     def on_train_begin(self, *args, **kwargs) -> None:
-        self._last = time.perf_counter(), time.process_time()
+        self._last = time.perf_counter()
 
     def on_step_end(self, *args, **kwargs) -> None:
-        now = time.perf_counter(), time.process_time()
-        self.seconds.append(now[0] - self._last[0])
-        self.cpu_seconds.append(now[1] - self._last[1])
+        now = time.perf_counter()
+        self.seconds.append(now - self._last)
         self._last = now
-
-
-def _full_fine_tuning(profile: Profile, model, processor, output: Path, train, **overrides) -> Trainer:
-    """Every parameter of the language model and its head, no adapter; audio tower and projector frozen."""
-    model.requires_grad_(False)
-    model.model.language_model.requires_grad_(True)
-    model.lm_head.requires_grad_(True)
-    return Trainer(model=model, args=training_arguments(profile, model, output, eval_strategy="no", **overrides),
-                   train_dataset=train, data_collator=AudioFlamingo3DataCollator(processor))
-
-
-def _guide_labels(profile: Profile, model, processor, output: Path, train, **overrides) -> Trainer:
-    trainer = make_trainer(profile, model, processor, output, train=train, **overrides)
-    trainer.data_collator = GuideDataCollator(processor)
-    return trainer
-
-
-def _course(profile: Profile, model, processor, output: Path, train, **overrides) -> Trainer:
-    return make_trainer(profile, model, processor, output, train=train, **overrides)
-
-
-ARMS: dict[str, Callable[..., Trainer]] = {
-    "guide": make_guide_trainer,  # suffix-list LoRA, whole-sequence labels, logits everywhere
-    "guide labels": _guide_labels,  # the course's LoRA with the guide's labels: what the labels alone do
-    "course": _course,
-    "full": _full_fine_tuning,
-}
-
-
-def _tiny(clips: int):
-    return load_model(quiet=True), load_processor(), list(load_captions("tiny", "train").take(clips))
-
-
-def _mid_size(clips: int):
-    processor = mid_size.build_processor()
-    return mid_size.build_model(processor).eval(), processor, mid_size.make_clips(clips, "train")
-
-
-SCALES = {
-    "tiny": ("tiny", _tiny, lambda split: list(load_captions("tiny", split))),
-    "mid-size": ("full", _mid_size, lambda split: mid_size.make_clips(8, split)),
-}
-"""Name -> whose profile supplies the adapter's numbers; what makes model, processor and clips; clips held out."""
 
 
 def answer_loss(model, processor, examples: list[dict], batch_size: int = 8) -> float:
@@ -140,7 +90,7 @@ def caption_scores(model, processor, examples: list[dict]) -> dict[str, float]:
     """Caption held-out clips, greedily, and score the captions: the share that `matches`, event F1 and CIDEr-D."""
     texts = caption(model, processor, [example["audio"] for example in examples], batch_size=32, max_new_tokens=40)
     return {
-        "matching": statistics.fmean(matches(text, truth) for text, truth in zip(texts, examples)),
+        "matching": statistics.fmean(matches(text, truth) for text, truth in zip(texts, examples, strict=True)),
         "event_f1": float(event_f1(event_counts(texts, examples, load_vocabulary(TINY)))),
         "cider_d": float(cider_d(texts, [example["references"] for example in examples]).mean()),
     }
@@ -175,9 +125,9 @@ def train(
         literal: bfloat16 (weights and autocast) and gradient checkpointing, as the guide has them everywhere.
 
     Returns:
-        ``seconds`` and ``cpu_seconds`` of every step but the first, which also warms up; ``memory``: bytes by
-        which the process's peak over all steps exceeds what it held before the first (``loaded``), with model, adapter
-        and clips in place; ``trainable`` parameters by part; ``held_out``: split -> ``loss`` and the captions' scores.
+        ``seed``; ``seconds``: median over all steps but the first, which also warms up; ``memory``: bytes by which the
+        process's peak over all steps exceeds what it held before the first, with model, adapter and clips in place;
+        ``held_out``: split -> ``loss`` and the captions' scores.
     """
     owner, load, hold_out = SCALES[scale]
     profile = dataclasses.replace(
@@ -198,14 +148,7 @@ def train(
         trainer.add_callback(clock)
         with PeakMemory() as memory:
             trainer.train()
-    figures = {
-        "seconds": clock.seconds[1:],
-        "cpu_seconds": clock.cpu_seconds[1:],
-        "memory": memory.above,
-        "loaded": memory.start,
-        "trainable": lora_report(trainer.model).trainable,
-        "held_out": {},
-    }
+    figures = {"seed": seed, "seconds": statistics.median(clock.seconds[1:]), "memory": memory.above, "held_out": {}}
     for split in held_out:
         others = hold_out(split)
         figures["held_out"][split] = {
@@ -223,9 +166,8 @@ def stream(*, clips: int, batch_size: int = 8) -> dict:
     The shards are those of ``COURSE_CACHE``: see `tests.benchmarks.parts.cycled_shards`.
 
     Returns:
-        ``seconds`` and ``cpu_seconds`` from opening the data set to the last batch, ``clips`` that came, ``peak``:
-        most memory of the process in bytes, and ``memory``: the same above what it held before the data set was opened.
-        All after one batch from another opening, which imports and warms up.
+        ``clips`` that came, ``seconds`` from opening the data set to the last batch, and ``peak``: most memory of the
+        process in bytes. All after one batch from another opening, which imports and warms up.
     """
     def batches(count: int) -> DataLoader:
         return DataLoader(load_captions("tiny", "train").take(count), batch_size=batch_size, collate_fn=collate)
@@ -234,12 +176,11 @@ def stream(*, clips: int, batch_size: int = 8) -> dict:
     list(batches(batch_size))
     came = 0
     with PeakMemory() as memory:
-        begun = time.perf_counter(), time.process_time()
+        begun = time.perf_counter()
         for batch in batches(clips):
             came += len(batch["input_ids"])
-        seconds, cpu_seconds = time.perf_counter() - begun[0], time.process_time() - begun[1]
-    return {"clips": came, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": memory.peak,
-            "memory": memory.above}
+        seconds = time.perf_counter() - begun
+    return {"clips": came, "seconds": seconds, "peak": memory.peak}
 
 
 # ----------------------------------------------------------------------------------------------------- captioning
@@ -248,8 +189,8 @@ def captioning(*, clips: int, batch_sizes: list[int], repeats: int) -> dict:
     """Clips a second of `caption`, one call a clip and batched: the tiny base's long answers to the same clips.
 
     Returns:
-        ``one_by_one``: clips a second in each repeat; ``batched``: the same by batch size; ``equal``: the share of
-        batched answers that equal those to the clips one by one.
+        ``one_by_one``: clips a second, median of the repeats; ``batched``: the same by batch size; ``equal``: the share
+        of batched answers that equal those to the clips one by one.
     """
     model, processor = load_model(quiet=True), load_processor()
     sounds = [clip["audio"]["array"] for clip in load_captions("tiny", "test").take(clips)]
@@ -265,8 +206,10 @@ def captioning(*, clips: int, batch_sizes: list[int], repeats: int) -> dict:
             begun = time.perf_counter()
             texts = caption(model, processor, sounds, batch_size=size)
             batched[str(size)].append(clips / (time.perf_counter() - begun))
-            same += sum(text == other for text, other in zip(texts, expected))
-    return {"one_by_one": alone, "batched": batched, "equal": same / (clips * repeats * len(batch_sizes))}
+            same += sum(text == other for text, other in zip(texts, expected, strict=True))
+    medians = {size: statistics.median(speeds) for size, speeds in batched.items()}
+    return {"one_by_one": statistics.median(alone), "batched": medians,
+            "equal": same / (clips * repeats * len(batch_sizes))}
 
 
 def main(arguments: list[str]) -> None:
@@ -277,7 +220,6 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     figures = JOBS[options.pop("job")](**options)
-    figures["threads"] = torch.get_num_threads()
     Path(arguments[1]).write_text(json.dumps(figures), encoding="utf-8")
 
 

@@ -38,7 +38,7 @@ def _bytes(value: float) -> str:
 
 def _median_step(runs: list[dict]) -> float:
     """Median over runs of each run's median step: a busy moment of the machine moves neither."""
-    return statistics.median(statistics.median(run["seconds"]) for run in runs)
+    return statistics.median(run["seconds"] for run in runs)
 
 
 def _memory(runs: list[dict]) -> float:
@@ -92,7 +92,7 @@ def _tiny_rows(figures: dict) -> list[Row]:
     for arm, title, bar in (("guide labels", "the guide's labels, same LoRA", 0.2),
                             ("guide", "the guide's whole recipe", None)):
         other = _held_out(arms[arm], "matching")
-        ahead = [ours - theirs for ours, theirs in zip(course, other)]
+        ahead = [ours - theirs for ours, theirs in zip(course, other, strict=True)]
         rows.append(Row(
             f"tiny model: captions right in events and order, against {title}", f"{_mean(other):.2f}",
             f"{_mean(course):.2f}", f"{_mean(ahead):+.2f} ({', '.join(f'{gap:+.2f}' for gap in ahead)})",
@@ -128,8 +128,7 @@ def _streaming_rows(figures: dict) -> list[Row]:
 
 
 def _captioning_rows(figures: dict) -> list[Row]:
-    alone = statistics.median(figures["one_by_one"])
-    medians = {size: statistics.median(speeds) for size, speeds in figures["batched"].items()}
+    alone, medians = figures["one_by_one"], figures["batched"]
     best = max(medians, key=medians.get)
     return [Row(f"`caption` in batches of {best} against one by one: clips a second", f"{alone:.1f}",
                 f"{medians[best]:.1f}", f"{medians[best] / alone:.1f}", "at least 4", medians[best] >= 4 * alone)]
@@ -151,7 +150,7 @@ def as_text(rows: list[Row]) -> str:
     """The table for a terminal."""
     lines = [HEADER, *(row.cells for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
 
 

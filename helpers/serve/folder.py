@@ -1,0 +1,56 @@
+"""From a folder (or a Hub id) to a model that can be served: an adapter is merged into its base first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import PreTrainedModel
+from transformers.processing_utils import ProcessorMixin
+
+from helpers.hub import is_hub_id
+from helpers.model.architecture import TINY_FOLDER
+from helpers.model.loading import load_model, load_processor
+from helpers.model.lora import AdapterError, check_adapter
+from helpers.profiles import TINY
+
+
+def load_for_serving(source: str) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The model and the processor that lie in ``source``.
+
+    An adapter is put on the base that it records and merged in memory: the server knows plain models only, and merged
+    weights have nothing more to compute. The files stay as they are.
+
+    Args:
+        source: ``"tiny"``, a Hub id, the folder of a model, or the folder of an adapter.
+
+    Raises:
+        FileNotFoundError: a folder that holds neither a model nor an adapter, or no processor.
+        AdapterError, HubError, NotEnoughMemory: see `check_adapter` and `load_model`.
+    """
+    folder = Path(source)
+    if source == TINY or is_hub_id(source):
+        return load_model(source), load_processor(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder.name!r} to serve: check the path.")
+    if not (folder / "processor_config.json").is_file():
+        raise FileNotFoundError(f"The folder {folder.name!r} holds no processor (processor_config.json): save it "
+                                "beside the weights with processor.save_pretrained, as notebook 10 does.")
+    if (folder / "adapter_config.json").is_file():
+        return _merged(folder), load_processor(source)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"The folder {folder.name!r} holds neither a model (config.json) nor an adapter "
+                                "(adapter_config.json): save one there first, as notebook 10 does.")
+    return load_model(source), load_processor(source)
+
+
+def _merged(folder: Path) -> PreTrainedModel:
+    from peft import PeftModel
+
+    recorded = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not recorded:
+        raise AdapterError(f"The adapter in {folder.name!r} does not say which base it was trained on: merge it by "
+                           "hand, as notebook 05 does, and serve the merged folder.")
+    tiny = Path(recorded).parts[-3:] == TINY_FOLDER.parts[-3:]
+    base = load_model(TINY if tiny else recorded, quantize=False)  # a merge into 4-bit weights rounds most of it away
+    return PeftModel.from_pretrained(base, check_adapter(base, folder)).merge_and_unload().eval()

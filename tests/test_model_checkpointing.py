@@ -1,0 +1,43 @@
+"""Checkpointing where a step would not fit without it, and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from helpers import choose_checkpointing, estimate_memory, get_profile
+from helpers.model import checkpointing
+from helpers.model.architecture import read_config
+from helpers.model.hardware import loader_workers
+
+FULL = get_profile("full")
+
+
+def loaded(device: str = "cuda"):
+    return SimpleNamespace(device=torch.device(device), dtype=torch.bfloat16, config=read_config(FULL.model_id))
+
+
+@pytest.mark.parametrize("gigabytes, on", [(39.5 - 16.8, False), (22 - 16.8, True)])
+def test_it_follows_from_what_is_free_beside_the_weights(monkeypatch, gigabytes, on):
+    """An A100 40 GB holds the guide's step without; an L4 does not."""
+    monkeypatch.setattr(checkpointing, "free_memory", lambda gpus: int(gigabytes * 2**30))
+    chosen, why = choose_checkpointing(loaded(), FULL)
+    assert chosen is on and why.startswith(f"Activation checkpointing is {'on' if on else 'off'}: without it a step")
+    step = estimate_memory(FULL, checkpointing=False)
+    assert f"{(step.total - step.weights) / 1e9:.1f} GB beside the weights" in why
+
+
+def test_a_profile_without_it_and_a_cpu_decide_nothing():
+    assert choose_checkpointing(loaded(), dataclasses.replace(FULL, gradient_checkpointing=False)) == (False, "")
+    assert choose_checkpointing(loaded("cpu"), FULL) == (True, "")
+
+
+def test_loader_workers_only_where_a_gpu_waits(monkeypatch):
+    import os
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
+    assert loader_workers(loaded("cpu")) == 0
+    assert [loader_workers(loaded(), processes) for processes in (1, 2, 4, 8)] == [4, 3, 1, 0]
