@@ -21,7 +21,6 @@ from helpers import (
     plot_bars,
     plot_curve,
     plot_intervals,
-    upload_clip,
 )
 from helpers.audio.captions import DecodedAudio
 from helpers.metrics.intervals import Interval
@@ -156,32 +155,3 @@ def test_the_tiny_test_split_has_five_references():
     assert len(clips) == 7 and all(
         len(set(clip["references"])) == 5 and clip["caption"] in clip["references"] for clip in clips
     )
-
-
-# --------------------------------------------------------------------------------------------------------- upload
-def _upload(box, name, content):
-    button = box.children[0]
-    button.value = ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
-                     "last_modified": __import__("datetime").datetime(2026, 1, 1)},)
-    return box.children[1].value
-
-
-def test_an_uploaded_clip_is_played_and_described():
-    file = io.BytesIO()
-    soundfile.write(file, 0.1 * np.sin(np.arange(44_100)), 44_100, format="WAV")
-    heard = []
-    box = upload_clip(lambda samples: heard.append(samples.shape) or "A <hum>")
-    answer = _upload(box, "mine.wav", file.getvalue())
-    assert heard == [(16_000,)] and "<audio" in answer and "mine.wav: A &lt;hum&gt;" in answer
-
-
-def test_a_bad_upload_is_answered_in_words():
-    box = upload_clip(lambda samples: pytest.fail("described"))
-    answer = _upload(box, "song.m4a", b"something else")
-    assert "song.m4a cannot be decoded" in answer and 'role="alert"' in answer
-
-
-def test_uploads_of_ipywidgets_7():
-    from helpers.show.widgets import uploaded_files
-
-    assert uploaded_files({"a.wav": {"content": b"12"}}) == [("a.wav", b"12")]

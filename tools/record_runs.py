@@ -1,6 +1,8 @@
-"""Record the runs that the exercises of notebooks 03 and 08 are about: ``python -m tools.record_runs`` (some ten minutes).
+"""Record the runs that the exercises of notebooks 03 and 08 are about: ``python -m tools.record_runs`` (some ten
+minutes).
 
-The tiny profile's recipe over 400 clips and 50 steps, with three learning rates, and with captions that belong to other clips;
+The tiny profile's recipe over 400 clips and 50 steps, with three learning rates, and with captions that belong to
+other clips;
 then the healthy model once more on samples that nobody scaled. Run it again whenever the tiny base or its data change.
 """
 
@@ -30,18 +32,35 @@ def main() -> None:
     def measure(model, scale: float = 1.0) -> dict:
         texts = caption(model, processor, [clip["audio"]["array"] * scale for clip in held_out], batch_size=30)
         scores = event_scores(texts, held_out, vocabulary)
-        return {"style": round(scores.style, 3), "f1": round(scores.f1, 3), "different": len(set(texts)),
-                "captions": len(texts), "commonest": Counter(texts).most_common(1)[0][0]}
+        return {
+            "style": round(scores.style, 3),
+            "f1": round(scores.f1, 3),
+            "different": len(set(texts)),
+            "captions": len(texts),
+            "commonest": Counter(texts).most_common(1)[0][0],
+        }
 
     def run(rate: float, clips: list[dict]) -> tuple[dict, object]:
         with tempfile.TemporaryDirectory() as folder:
-            trainer = make_trainer(profile, load_model(profile.model_id, quiet=True), processor, Path(folder), train=clips,
-                                   learning_rate=rate, max_steps=STEPS, save_strategy="no", logging_steps=5,
-                                   disable_tqdm=True)
+            trainer = make_trainer(
+                profile,
+                load_model(profile.model_id, quiet=True),
+                processor,
+                Path(folder),
+                train=clips,
+                learning_rate=rate,
+                max_steps=STEPS,
+                save_strategy="no",
+                logging_steps=5,
+                disable_tqdm=True,
+            )
             trainer.remove_callback(PrinterCallback)
             trainer.train()
-        history = [{"step": row["step"], "loss": round(float(row["loss"]), 3)} for row in trainer.state.log_history
-                   if "loss" in row]
+        history = [
+            {"step": row["step"], "loss": round(float(row["loss"]), 3)}
+            for row in trainer.state.log_history
+            if "loss" in row
+        ]
         return {"rate": rate, "history": history, **measure(trainer.model)}, trainer.model
 
     rate, runs = profile.learning_rate, {}

@@ -10,15 +10,27 @@ from helpers.exercises.checking import Wrong, exercise
 ILLNESSES = ("healthy", "learning rate too high", "learning rate too low", "captions shuffled", "samples not scaled")
 
 _CASES = {
-    "A": ("shuffled", "captions shuffled", "the loss looks well and the captions are fluent, but they belong to other clips: it "
-                                           "learned the style alone"),
-    "B": ("too fast", "learning rate too high", "the loss is finite and hardly falls, and it says the same of nearly every clip: "
-                                                "the weights are thrown about"),
+    "A": (
+        "shuffled",
+        "captions shuffled",
+        "the loss looks well and the captions are fluent, but they belong to other clips: it learned the style alone",
+    ),
+    "B": (
+        "too fast",
+        "learning rate too high",
+        "the loss is finite and hardly falls, and it says the same of nearly every clip: the weights are thrown about",
+    ),
     "C": ("healthy", "healthy", "the loss, the style and F1 agree"),
-    "D": ("too slow", "learning rate too low", "the loss still falls steeply at the end, and the style is not all there: it "
-                                               "needs more steps, or larger ones"),
-    "E": ("too loud", "samples not scaled", "it trained as well as the healthy run; what it was asked about afterwards is "
-                                            "32,768 times as loud"),
+    "D": (
+        "too slow",
+        "learning rate too low",
+        "the loss still falls steeply at the end, and the style is not all there: it needs more steps, or larger ones",
+    ),
+    "E": (
+        "too loud",
+        "samples not scaled",
+        "it trained as well as the healthy run; what it was asked about afterwards is 32,768 times as loud",
+    ),
 }
 """Name -> (recorded run, illness, what gives it away)."""
 
@@ -29,9 +41,16 @@ def sick_runs() -> list[dict]:
     for name, (run, *_) in _CASES.items():
         seen = recorded_runs()[run]
         losses = [row["loss"] for row in seen["history"]][::3]
-        rows.append({"run": name, "loss, every 15 steps": "  ".join(f"{loss:.2f}" for loss in losses), "in style (%)":
-                     round(100 * seen["style"]), "event F1": seen["f1"], "different captions": seen["different"],
-                     "the commonest": seen["commonest"]})
+        rows.append(
+            {
+                "run": name,
+                "loss, every 15 steps": "  ".join(f"{loss:.2f}" for loss in losses),
+                "in style (%)": round(100 * seen["style"]),
+                "event F1": seen["f1"],
+                "different captions": seen["different"],
+                "the commonest": seen["commonest"] or "(not a word)",
+            }
+        )
     return rows
 
 

@@ -22,14 +22,18 @@ TARGETS = {
     "attention": _LAYERS + r"(q_proj|k_proj|v_proj|o_proj)",
     "queries and values": _LAYERS + r"(q_proj|v_proj)",
 }
-"""Which matrices of the language model carry an adapter: name -> regular expression over whole module names. The first is
+"""Which matrices of the language model carry an adapter: name -> regular expression over whole module names. The
+first is
 the course's; the last is what LoRA's authors settled on (Hu et al. 2021, section 7.1)."""
 
 
 @lru_cache(maxsize=4)
 def _matrices(model_id: str) -> dict[str, tuple[int, int]]:
-    return {name: (module.in_features, module.out_features) for name, module in build_on_meta(model_id).named_modules()
-            if isinstance(module, torch.nn.Linear)}
+    return {
+        name: (module.in_features, module.out_features)
+        for name, module in build_on_meta(model_id).named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
 
 
 def count_adapter(model_id: str, rank: int, targets: str) -> int:
@@ -60,12 +64,29 @@ class Plan:
 
     def row(self) -> dict:
         """For `show_table`."""
-        return {"adapter (million)": self.parameters / 1e6, "memory (GB)": self.memory / GB, "usable (GB)": self.usable / GB,
-                "verdict": "fits" if self.fits else "too large", "time (h)": self.hours, "price ($)": self.price}
+        return {
+            "adapter (million)": self.parameters / 1e6,
+            "memory (GB)": self.memory / GB,
+            "usable (GB)": self.usable / GB,
+            "verdict": "fits" if self.fits else "too large",
+            "time (h)": self.hours,
+            "price ($)": self.price,
+        }
 
 
-def plan_run(profile: Profile, *, rank: int, targets: str, batch: int, seconds: float, quantize: bool, checkpointing: bool,
-             gpu: str, price_per_hour: float = 1.0, utilisation: float = 0.3) -> Plan:
+def plan_run(
+    profile: Profile,
+    *,
+    rank: int,
+    targets: str,
+    batch: int,
+    seconds: float,
+    quantize: bool,
+    checkpointing: bool,
+    gpu: str,
+    price_per_hour: float = 1.0,
+    utilisation: float = 0.3,
+) -> Plan:
     """Count a run of the profile's steps, with other numbers.
 
     Args:
@@ -81,22 +102,35 @@ def plan_run(profile: Profile, *, rank: int, targets: str, batch: int, seconds: 
         utilisation: share of the GPU's peak that the run reaches (see `estimate_cost`).
 
     Returns:
-        A `Plan`. With fewer targets than the course's the activations are counted as for all of them: a little too much.
+        A `Plan`. With fewer targets than the course's the activations are counted as for all of them: a little too
+        much.
 
     Raises:
         ValueError: a number that is out of range, or an unknown GPU.
     """
     dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float16
-    memory = estimate_memory(profile, dtype=dtype, quantize=quantize, batch_size=batch, clip_seconds=seconds,
-                             checkpointing=checkpointing, rank=rank)
+    memory = estimate_memory(
+        profile,
+        dtype=dtype,
+        quantize=quantize,
+        batch_size=batch,
+        clip_seconds=seconds,
+        checkpointing=checkpointing,
+        rank=rank,
+    )
     parameters = count_adapter(profile.model_id, rank, targets)
     share = 4 * parameters / max(memory.adapters, 1)
-    memory = dataclasses.replace(memory, adapters=4 * parameters, gradients=4 * parameters,
-                                 optimizer=round(memory.optimizer * share))
+    memory = dataclasses.replace(
+        memory, adapters=4 * parameters, gradients=4 * parameters, optimizer=round(memory.optimizer * share)
+    )
     clips = profile.max_steps * profile.gradient_accumulation_steps * batch
     flops = _clip_flops(profile.model_id, seconds)
-    cost = estimate_cost(clips * (flops.total - (0 if checkpointing else flops.recomputed)), gpu.split()[0],
-                         utilisation=utilisation, price_per_hour=price_per_hour)
+    cost = estimate_cost(
+        clips * (flops.total - (0 if checkpointing else flops.recomputed)),
+        gpu.split()[0],
+        utilisation=utilisation,
+        price_per_hour=price_per_hour,
+    )
     return Plan(parameters, memory.total, int(GPU_MEMORY[gpu] * (1 - HEADROOM)), cost.hours, cost.price)
 
 
@@ -115,13 +149,23 @@ def calculator(profile: Profile) -> Panel:
     knobs = {
         "rank": ipywidgets.Dropdown(options=[1, 4, 8, 16, 32, 64, 128], value=16, description="rank", **label),
         "targets": ipywidgets.Dropdown(options=list(TARGETS), description="adapters on", **label),
-        "batch": ipywidgets.Dropdown(options=[1, 2, 4, 8, 16, 32], value=min(profile.batch_size, 32), description="clips a batch", **label),
-        "seconds": ipywidgets.Dropdown(options=lengths, value=min(10.0, lengths[-1]), description="longest clip (s)", **label),
+        "batch": ipywidgets.Dropdown(
+            options=[1, 2, 4, 8, 16, 32], value=min(profile.batch_size, 32), description="clips a batch", **label
+        ),
+        "seconds": ipywidgets.Dropdown(
+            options=lengths, value=min(10.0, lengths[-1]), description="longest clip (s)", **label
+        ),
         "quantize": ipywidgets.Checkbox(value=False, description="4-bit weights", **label),
-        "checkpointing": ipywidgets.Checkbox(value=profile.gradient_checkpointing, description="checkpointing", **label),
+        "checkpointing": ipywidgets.Checkbox(
+            value=profile.gradient_checkpointing, description="checkpointing", **label
+        ),
         "gpu": ipywidgets.Dropdown(options=list(GPU_MEMORY), value="L4 24 GB", description="GPU", **label),
-        "price_per_hour": ipywidgets.BoundedFloatText(value=1.0, min=0, max=1000, description="price ($ an hour)", **label),
-        "utilisation": ipywidgets.BoundedFloatText(value=0.3, min=0.01, max=1, step=0.05, description="share of its peak", **label),
+        "price_per_hour": ipywidgets.BoundedFloatText(
+            value=1.0, min=0, max=1000, description="price ($ an hour)", **label
+        ),
+        "utilisation": ipywidgets.BoundedFloatText(
+            value=0.3, min=0.01, max=1, step=0.05, description="share of its peak", **label
+        ),
     }
     result = ipywidgets.HTML()
 
@@ -132,8 +176,11 @@ def calculator(profile: Profile) -> Panel:
         try:
             plan = plan_run(profile, **settings())
             clips = profile.gradient_accumulation_steps * knobs["batch"].value
-            result.value = (f"{show_table([plan.row()]).data}<p>{profile.max_steps} steps of {clips} clips. The price and the share "
-                            "are yours to set; everything else is counted.</p>")
+            result.value = (
+                f"{show_table([plan.row()]).data}<p>{profile.max_steps} steps of {clips} clips. The price and the "
+                f"share "
+                "are yours to set; everything else is counted.</p>"
+            )
         except Exception as error:
             result.value = problem(error)
 
@@ -145,9 +192,16 @@ def calculator(profile: Profile) -> Panel:
 
 def _static(profile: Profile, first: dict) -> Page:
     """The same for a few settings, one changed at a time."""
-    changes = {"as set": {}, "rank 64": {"rank": 64}, "attention alone": {"targets": "attention"}, "1 clip a batch": {"batch": 1},
-               "4-bit weights": {"quantize": True}, "other checkpointing": {"checkpointing": not first["checkpointing"]},
-               "T4 16 GB": {"gpu": "T4 16 GB"}, "H100 80 GB": {"gpu": "H100 80 GB"}}
+    changes = {
+        "as set": {},
+        "rank 64": {"rank": 64},
+        "attention alone": {"targets": "attention"},
+        "1 clip a batch": {"batch": 1},
+        "4-bit weights": {"quantize": True},
+        "other checkpointing": {"checkpointing": not first["checkpointing"]},
+        "T4 16 GB": {"gpu": "T4 16 GB"},
+        "H100 80 GB": {"gpu": "H100 80 GB"},
+    }
     rows = [{"setting": name, **plan_run(profile, **{**first, **change}).row()} for name, change in changes.items()]
     table = show_table(rows)
     note = f"{first['gpu']}, one setting changed at a time; with a running kernel, the knobs are yours."

@@ -16,15 +16,25 @@ from helpers.show.palette import CARD, GRID, INK
 
 _DPI = 110
 _LOOK = {
-    "figure.facecolor": CARD, "savefig.facecolor": CARD, "axes.facecolor": CARD, "text.color": INK,
-    "axes.labelcolor": INK, "axes.edgecolor": GRID, "xtick.color": INK, "ytick.color": INK, "grid.color": GRID,
-    "axes.titlecolor": INK, "axes.spines.top": False,
-    "axes.spines.right": False, "font.size": 10,
+    "figure.facecolor": CARD,
+    "savefig.facecolor": CARD,
+    "axes.facecolor": CARD,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 10,
 }
 
 
-def new_figure(rows: int = 1, width: float = 8.0, height: float = 2.4, columns: int = 1,
-               **kwargs) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    rows: int = 1, width: float = 8.0, height: float = 2.4, columns: int = 1, **kwargs
+) -> tuple[Figure, list[Axes]]:
     """A figure that belongs to no pyplot state: nothing to close, nothing shown twice.
 
     Args:
@@ -48,8 +58,10 @@ def add_legend(axes: Axes) -> None:
 class Picture:
     """A rendered figure that is never shown without its description.
 
-    It goes into a notebook once, as HTML. JupyterLab (4.6) drops the ``alt`` that stands beside an ``image/png``, so that
-    screen readers find a nameless picture; nbconvert, and GitHub's view, which is made by it, take the HTML first anyway. As
+    It goes into a notebook once, as HTML. JupyterLab (4.6) drops the ``alt`` that stands beside an ``image/png``, so
+    that
+    screen readers find a nameless picture; nbconvert, and GitHub's view, which is made by it, take the HTML first
+    anyway. As
     plain text the description stands for the picture where none can be shown.
     """
 
@@ -60,8 +72,10 @@ class Picture:
 
     def to_html(self) -> str:
         """An ``<img>`` with the PNG inside; ``width`` as an attribute too, for pages that strip styles."""
-        return (f'<img src="data:image/png;base64,{b64encode(self.png).decode()}" alt="{escape(self.alt, quote=True)}" '
-                f'width="{self.width}" style="width:{self.width}px;max-width:100%;height:auto;border-radius:8px">')
+        return (
+            f'<img src="data:image/png;base64,{b64encode(self.png).decode()}" alt="{escape(self.alt, quote=True)}" '
+            f'width="{self.width}" style="width:{self.width}px;max-width:100%;height:auto;border-radius:8px">'
+        )
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {"text/plain": self.alt, "text/html": self.to_html()}

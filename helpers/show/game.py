@@ -53,8 +53,10 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
     import ipywidgets
 
     if not clips or answers is not None and len(answers) != len(clips):
-        raise ValueError(f"There are {len(clips)} clips and {len(answers or [])} answers: give at least one clip, and one answer "
-                         "a clip, or none at all.")
+        raise ValueError(
+            f"There are {len(clips)} clips and {len(answers or [])} answers: give at least one clip, and one answer "
+            "a clip, or none at all."
+        )
     captions = [clip["caption"] for clip in clips]
     state = {"number": 0, "played": 0, "reader": 0, "model": 0}
     picture, verdict = ipywidgets.HTML(), ipywidgets.HTML()
@@ -85,8 +87,10 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
             state["model"] += chosen == truth
             words += f" The model says “{html.escape(answers[number])}”."
             score += f". The model: {state['model']} of {state['played']}"
-        verdict.value = (f"<p>{words} A person wrote “{html.escape(truth)}”.</p>"
-                         f"{player(as_samples(clips[number]['audio']), truth)}<p>{score}.</p>")
+        verdict.value = (
+            f"<p>{words} A person wrote “{html.escape(truth)}”.</p>"
+            f"{player(as_samples(clips[number]['audio']), truth)}<p>{score}.</p>"
+        )
         for button in buttons.children:
             button.disabled = True
         following.disabled = False
@@ -103,10 +107,15 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
 def _static(clips, captions, processor) -> Page:
     options = choices(captions, 0)
     listed = "".join(f"<li>{html.escape(option)}</li>" for option in options)
-    page = (f"{plot_clip(as_samples(clips[0]['audio']), processor).to_html()}<p>Which caption belongs to this picture?</p><ul>{listed}"
-            f"</ul><details><summary>Show the answer</summary>{html.escape(captions[0])}</details>"
-            f"<p>With a running kernel: {len(clips)} clips, buttons, and a score.</p>")
-    return Page(page, f"A game: which caption belongs to the spectrogram? {' / '.join(options)}. (Answer: {captions[0]}.)")
+    page = (
+        f"{plot_clip(as_samples(clips[0]['audio']), processor).to_html()}<p>Which caption belongs to this "
+        f"picture?</p><ul>{listed}"
+        f"</ul><details><summary>Show the answer</summary>{html.escape(captions[0])}</details>"
+        f"<p>With a running kernel: {len(clips)} clips, buttons, and a score.</p>"
+    )
+    return Page(
+        page, f"A game: which caption belongs to the spectrogram? {' / '.join(options)}. (Answer: {captions[0]}.)"
+    )
 
 
 def browse_clips(examples: Sequence[dict], processor) -> Panel:
@@ -137,8 +146,11 @@ def browse_clips(examples: Sequence[dict], processor) -> Panel:
     reveal.on_click(tell)
     show()
     first = examples[0]
-    page = Page(f"{player(as_samples(first['audio']), 'clip 1')}<br>{plot_clip(as_samples(first['audio']), processor).to_html()}"
-                f"<details><summary>Show the caption</summary>{html.escape(first['caption'])}</details>"
-                f"<p>The first of {len(examples)} clips; with a running kernel, buttons lead to the others.</p>",
-                f"The first of {len(examples)} clips: {first['caption']}.")
+    samples = as_samples(first["audio"])
+    page = Page(
+        f"{player(samples, 'clip 1')}<br>{plot_clip(samples, processor).to_html()}"
+        f"<details><summary>Show the caption</summary>{html.escape(first['caption'])}</details>"
+        f"<p>The first of {len(examples)} clips; with a running kernel, buttons lead to the others.</p>",
+        f"The first of {len(examples)} clips: {first['caption']}.",
+    )
     return Panel(ipywidgets.VBox([ipywidgets.HBox([back, forward, reveal]), sound, picture, words]), page)

@@ -33,7 +33,13 @@ def _text(value) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.3g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,.3g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else f"{value:,.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 class Guess:
@@ -70,7 +76,8 @@ class Guess:
             if _text(float(number)) == _text(float(truth)):
                 return f"{said}: right."
             share = f" ({abs(number - truth) / abs(truth):.0%})" if truth else ""
-            return f"{said}; it is {answer}: {_text(abs(number - truth))}{unit} too {'high' if number > truth else 'low'}{share}."
+            side = "high" if number > truth else "low"
+            return f"{said}; it is {answer}: {_text(abs(number - truth))}{unit} too {side}{share}."
         if str(guess).strip().lower() == _text(truth).strip().lower():
             return f"Right: {answer}."
         return f"You guessed {guess}; it is {answer}."
@@ -80,10 +87,13 @@ class Guess:
 
         wide = ipywidgets.Layout(width="auto")
         if self.options:
-            field = ipywidgets.ToggleButtons(options=self.options, value=None, layout=wide, tooltips=[
-                f"guess: {option}" for option in self.options])
+            field = ipywidgets.ToggleButtons(
+                options=self.options, value=None, layout=wide, tooltips=[f"guess: {option}" for option in self.options]
+            )
         else:
-            field = ipywidgets.Text(placeholder="your guess", description=self.unit or "guess", layout=ipywidgets.Layout(width="16em"))
+            field = ipywidgets.Text(
+                placeholder="your guess", description=self.unit or "guess", layout=ipywidgets.Layout(width="16em")
+            )
             field.continuous_update = True
 
         def take(change) -> None:
@@ -93,7 +103,9 @@ class Guess:
         return ipywidgets.VBox([ipywidgets.HTML(f"<b>Your guess:</b> {self.question}"), field])
 
     def __repr__(self) -> str:
-        choice = f" ({' / '.join(map(str, self.options))})" if self.options else f" (in {self.unit})" if self.unit else ""
+        choice = (
+            f" ({' / '.join(map(str, self.options))})" if self.options else f" (in {self.unit})" if self.unit else ""
+        )
         if self.value is None:
             return f"Your guess: {self.question}{choice} Not made yet: use the buttons, or guess.of(...)."
         return f"Your guess: {self.question}{choice} {self.value}"
@@ -103,7 +115,10 @@ class Guess:
         try:
             self._widget = self._widget or self._make_widget()
             bundle["application/vnd.jupyter.widget-view+json"] = {
-                "version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self._widget.model_id,
+            }
         except Exception:  # no kernel, no ipywidgets: the text is enough, and a question never stops a notebook
             self._widget = None
         return bundle

@@ -38,8 +38,9 @@ def machine_stages(processor, model, samples: np.ndarray) -> tuple[list[Stage], 
         samples: 16 kHz mono float32, ``(samples,)``.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    inputs = processor.apply_chat_template([make_chat(samples)], tokenize=True, add_generation_prompt=True,
-                                           return_dict=True).to(base.device, base.dtype)
+    inputs = processor.apply_chat_template(
+        [make_chat(samples)], tokenize=True, add_generation_prompt=True, return_dict=True
+    ).to(base.device, base.dtype)
     features, mask = inputs["input_features"], inputs["input_features_mask"]
     with torch.inference_mode():
         heard = base.model.audio_tower(features, input_features_mask=mask).last_hidden_state
@@ -66,7 +67,9 @@ def _draw(axes: Axes, stage: Stage) -> None:
         axes.set(ylim=(-1, 1), xlim=(0, len(stage.values)))
     else:
         low, high = np.quantile(stage.values, [0.02, 0.98])
-        axes.imshow(stage.values, aspect="auto", origin="lower", cmap="magma", vmin=low, vmax=high, interpolation="nearest")
+        axes.imshow(
+            stage.values, aspect="auto", origin="lower", cmap="magma", vmin=low, vmax=high, interpolation="nearest"
+        )
     axes.set(xticks=[], yticks=[])
     axes.set_title(stage.name, fontsize=10)
     shape = " × ".join(f"{size:,}" for size in stage.shape)
@@ -74,7 +77,8 @@ def _draw(axes: Axes, stage: Stage) -> None:
 
 
 def plot_machine(processor, model, clip) -> Picture:
-    """One clip on its way: waveform, log-mel, encoder, projector, language model, words. Shapes and pictures are this clip's.
+    """One clip on its way: waveform, log-mel, encoder, projector, language model, words. Shapes and pictures are
+    this clip's.
 
     Args:
         processor: an AF3 processor.
@@ -88,8 +92,19 @@ def plot_machine(processor, model, clip) -> Picture:
     for panel, stage in zip(axes, stages, strict=True):
         _draw(panel, stage)
     for left, right in zip(axes, axes[1:], strict=False):
-        figure.add_artist(ConnectionPatch((1.0, 0.5), (0.0, 0.5), "axes fraction", "axes fraction", axesA=left, axesB=right,
-                                          arrowstyle="-|>", color=INK, mutation_scale=12))
+        figure.add_artist(
+            ConnectionPatch(
+                (1.0, 0.5),
+                (0.0, 0.5),
+                "axes fraction",
+                "axes fraction",
+                axesA=left,
+                axesB=right,
+                arrowstyle="-|>",
+                color=INK,
+                mutation_scale=12,
+            )
+        )
     figure.supxlabel(f"words:  {words}", color=TUNED, fontsize=11)
     way = "; ".join(f"{stage.name}: {' by '.join(map(str, stage.shape))} ({stage.meaning})" for stage in stages)
     return as_picture(figure, f"The way of one clip through the model, left to right. {way}; and the words “{words}”.")

@@ -11,7 +11,8 @@ class Panel:
     """An ``ipywidgets`` box with a page that stands for it: in a notebook that was not run, on GitHub, in print.
 
     A notebook keeps the static page, so its stored output is the same in every run (the widget's own number is not
-    compared by nbval). Store no widget state in a notebook (``nbconvert --ExecutePreprocessor.store_widget_state=False``):
+    compared by nbval). Store no widget state in a notebook (``nbconvert
+    --ExecutePreprocessor.store_widget_state=False``):
     where it is there, nbconvert shows the frozen widget in place of the page.
     """
 
@@ -25,7 +26,11 @@ class Panel:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
-        return {"text/plain": self.page.text, "text/html": self.page.data, "application/vnd.jupyter.widget-view+json": view}
+        return {
+            "text/plain": self.page.text,
+            "text/html": self.page.data,
+            "application/vnd.jupyter.widget-view+json": view,
+        }
 
     def __repr__(self) -> str:
         return self.page.text

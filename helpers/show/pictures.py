@@ -21,8 +21,14 @@ def draw_waveform(axes: Axes, samples: np.ndarray) -> None:
 
 def draw_log_mel(axes: Axes, log_mel: np.ndarray, seconds: float) -> None:
     """Log-mel energies ``(mel bins, frames)`` as an image; brighter is louder."""
-    axes.imshow(log_mel, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(log_mel)),
-                interpolation="nearest")
+    axes.imshow(
+        log_mel,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        extent=(0, seconds, 0, len(log_mel)),
+        interpolation="nearest",
+    )
     axes.set(xlabel="time (s)", ylabel="mel bin")
 
 
@@ -54,8 +60,11 @@ def plot_clip(audio, processor, caption: str = "") -> Picture:
     draw_log_mel(below, log_mel, seconds)
     loud = log_mel.mean(axis=1).argmax()
     words = f", captioned “{caption}”" if caption else ""
-    return as_picture(figure, f"Waveform and log-mel spectrogram of {seconds:.1f} seconds of audio{words}. The loudest mel "
-                              f"bin on average is {loud} of {len(log_mel)}.")
+    return as_picture(
+        figure,
+        f"Waveform and log-mel spectrogram of {seconds:.1f} seconds of audio{words}. The loudest mel "
+        f"bin on average is {loud} of {len(log_mel)}.",
+    )
 
 
 def plot_intervals(intervals: dict[str, Interval], score: str) -> Picture:
@@ -77,7 +86,9 @@ def plot_intervals(intervals: dict[str, Interval], score: str) -> Picture:
     axes.set_yticks(range(len(intervals)), list(intervals))
     axes.set(xlabel=f"{score}, with the {interval.confidence:.0%} interval", ylim=(len(intervals) - 0.5, -0.5))
     axes.grid(alpha=0.6, axis="x")
-    return as_picture(figure, f"{score}: " + "; ".join(f"{name} {interval}" for name, interval in intervals.items()) + ".")
+    return as_picture(
+        figure, f"{score}: " + "; ".join(f"{name} {interval}" for name, interval in intervals.items()) + "."
+    )
 
 
 def plot_bars(values: dict[str, float], quantity: str, title: str = "") -> Picture:

@@ -50,8 +50,14 @@ class _Listener(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def answer_tokens(model, processor, chat: list[dict], temperature: float = 0.0, tell: Callable[[list[Token]], None] | None = None,
-                  max_new_tokens: int = 100) -> list[Token]:
+def answer_tokens(
+    model,
+    processor,
+    chat: list[dict],
+    temperature: float = 0.0,
+    tell: Callable[[list[Token]], None] | None = None,
+    max_new_tokens: int = 100,
+) -> list[Token]:
     """Continue a chat by one answer, and keep how probable each token was.
 
     Args:
@@ -74,8 +80,13 @@ def answer_tokens(model, processor, chat: list[dict], temperature: float = 0.0, 
     model.eval()
     try:
         with torch.inference_mode():
-            model.generate(**inputs, **options, max_new_tokens=max_new_tokens, logits_processor=LogitsProcessorList([scores]),
-                           stopping_criteria=StoppingCriteriaList([listener]))
+            model.generate(
+                **inputs,
+                **options,
+                max_new_tokens=max_new_tokens,
+                logits_processor=LogitsProcessorList([scores]),
+                stopping_criteria=StoppingCriteriaList([listener]),
+            )
     finally:
         model.train(was_training)
     return listener.tokens
@@ -93,9 +104,13 @@ def show_tokens(tokens: Sequence[Token]) -> Page:
     for token in tokens:
         text = html.escape(token.text.replace("\n", "⏎"))
         shown = f"<b>{text}</b>" if token.probability < 0.5 else text
-        cells.append('<span style="display:inline-block;text-align:center;white-space:pre;margin:0 2px;font-family:monospace">'
-                     f'{shown}<br><small>{token.probability:.0%}</small></span> ')
-    return Page(f'<div>{"".join(cells)}</div>', " ".join(f"{token.text.strip()} ({token.probability:.0%})" for token in tokens))
+        cells.append(
+            '<span style="display:inline-block;text-align:center;white-space:pre;margin:0 2px;font-family:monospace">'
+            f"{shown}<br><small>{token.probability:.0%}</small></span> "
+        )
+    return Page(
+        f"<div>{''.join(cells)}</div>", " ".join(f"{token.text.strip()} ({token.probability:.0%})" for token in tokens)
+    )
 
 
 def adapter_off(model):
@@ -104,7 +119,8 @@ def adapter_off(model):
 
 
 def playground(model, processor, clips: Sequence[dict]) -> Panel:
-    """Choose a clip, ask, go on asking: adapter on or off, greedy or with a temperature, each token with its probability.
+    """Choose a clip, ask, go on asking: adapter on or off, greedy or with a temperature, each token with its
+    probability.
 
     Args:
         model: an AF3, best with an adapter that is not merged, so that it can be switched off.
@@ -115,11 +131,18 @@ def playground(model, processor, clips: Sequence[dict]) -> Panel:
 
     wide = ipywidgets.Layout(width="32em")
     names = [f"{number + 1}: {clip['caption']}" for number, clip in enumerate(clips)]
-    clip = ipywidgets.Dropdown(options=[(name, number) for number, name in enumerate(names)], description="clip", layout=wide)
+    clip = ipywidgets.Dropdown(
+        options=[(name, number) for number, name in enumerate(names)], description="clip", layout=wide
+    )
     question = ipywidgets.Text(value=DESCRIBE_PROMPT, description="question", layout=wide)
-    adapter = ipywidgets.Checkbox(value=True, description="with the adapter", disabled=not hasattr(model, "disable_adapter"))
-    heat = ipywidgets.Dropdown(options=[("greedy", 0.0), ("temperature 0.7", 0.7), ("temperature 1", 1.0), ("temperature 1.5", 1.5)],
-                               description="choice", layout=wide)
+    adapter = ipywidgets.Checkbox(
+        value=True, description="with the adapter", disabled=not hasattr(model, "disable_adapter")
+    )
+    heat = ipywidgets.Dropdown(
+        options=[("greedy", 0.0), ("temperature 0.7", 0.7), ("temperature 1", 1.0), ("temperature 1.5", 1.5)],
+        description="choice",
+        layout=wide,
+    )
     ask, fresh = ipywidgets.Button(description="Ask"), ipywidgets.Button(description="New conversation")
     sound, talk = ipywidgets.HTML(), ipywidgets.HTML()
     chat, said = [], []
@@ -136,8 +159,11 @@ def playground(model, processor, clips: Sequence[dict]) -> Panel:
         if not words:
             talk.value = "".join(said) + "<p>Type a question first.</p>"
             return
-        turn = make_chat(as_samples(clips[clip.value]["audio"]), words) if not chat else [
-            {"role": "user", "content": [{"type": "text", "text": words}]}]
+        turn = (
+            make_chat(as_samples(clips[clip.value]["audio"]), words)
+            if not chat
+            else [{"role": "user", "content": [{"type": "text", "text": words}]}]
+        )
         asked = f"<p><b>You:</b> {html.escape(words)}</p>"
         who = "The tuned model" if adapter.value and not adapter.disabled else "The base model"
         ask.disabled = True

@@ -18,7 +18,8 @@ from helpers.show.tables import Page, show_table
 
 
 class _Board:
-    """A place in the page that can be rewritten; the stored notebook keeps ``text`` alone. Outside of notebooks it is silent."""
+    """A place in the page that can be rewritten; the stored notebook keeps ``text`` alone. Outside of notebooks it
+    is silent."""
 
     def __init__(self, text: str):
         self._field = None
@@ -34,12 +35,20 @@ class _Board:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _bar(share: float, words: str) -> str:
-    return (f'<progress value="{share:.4f}" max="1" style="width:16em" aria-label="progress"></progress> '
-            f'{share:.0%} {html.escape(words)}')
+    return (
+        f'<progress value="{share:.4f}" max="1" style="width:16em" aria-label="progress"></progress> '
+        f"{share:.0%} {html.escape(words)}"
+    )
 
 
 def _count(iterable: Iterable, what: str) -> Iterator:
@@ -65,7 +74,8 @@ def progress(what: str) -> Callable[[Iterable], Iterator]:
 class TrainingProgress(TrainerCallback):
     """Step, loss, time left, and the scores of each evaluation with two decimals: Trainer's own table for people.
 
-    transformers' table has columns "No log", six decimals, and a number of epochs that means nothing for a stream that is
+    transformers' table has columns "No log", six decimals, and a number of epochs that means nothing for a stream
+    that is
     repeated without end. Put it on with `show_progress`, which takes the others off.
     """
 
@@ -104,7 +114,9 @@ class TrainingProgress(TrainerCallback):
         loss = f", loss {self._loss:.2f}" if self._loss is not None else ""
         time_left = "" if done or not made else f", {_minutes(left)} left"
         table = show_table(self._rows).data if self._rows else ""
-        self._board.write(f"<p>{_bar(share, f'step {state.global_step:,} of {state.max_steps:,}{loss}{time_left}')}</p>{table}")
+        self._board.write(
+            f"<p>{_bar(share, f'step {state.global_step:,} of {state.max_steps:,}{loss}{time_left}')}</p>{table}"
+        )
 
 
 def show_progress(trainer):

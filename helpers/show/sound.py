@@ -15,14 +15,16 @@ from helpers.show.pictures import plot_clip
 from helpers.show.tables import Page, player, show_table
 
 MESSAGE_LIMIT = 9_000_000
-"""Bytes that may be sent to the kernel at once. Jupyter's server closes a connection that sends more than 10 MiB (tornado's
+"""Bytes that may be sent to the kernel at once. Jupyter's server closes a connection that sends more than 10 MiB
+(tornado's
 ``websocket_max_message_size``), and then says nothing; the browser says so before."""
 
 
 def microphone():
     """A widget that records or reads a sound and shrinks it in the browser to 16 kHz mono.
 
-    Its traits: ``beginning`` counts up when a sound is chosen, ``count`` when it has arrived as ``data`` (the bytes of a file)
+    Its traits: ``beginning`` counts up when a sound is chosen, ``count`` when it has arrived as ``data`` (the bytes
+    of a file)
     with its ``name``. Anything the browser can play is decoded there; what it cannot play is sent as it is, up to
     `MESSAGE_LIMIT`.
     """
@@ -53,14 +55,17 @@ def describe_sound(samples: np.ndarray, name: str, models: Mapping[str, Callable
     answers = {heading: str(describe(samples)) for heading, describe in models.items()}
     table = show_table([answers]) if answers else Page("", "")
     seconds = len(samples) / SAMPLING_RATE
-    return Page(f"<p>{html.escape(name)} ({seconds:.1f} s)</p>{player(samples, name)}<br>{picture}{table.data}",
-                f"{name} ({seconds:.1f} s): " + "; ".join(f"{heading}: {text}" for heading, text in answers.items()))
+    return Page(
+        f"<p>{html.escape(name)} ({seconds:.1f} s)</p>{player(samples, name)}<br>{picture}{table.data}",
+        f"{name} ({seconds:.1f} s): " + "; ".join(f"{heading}: {text}" for heading, text in answers.items()),
+    )
 
 
 def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[dict] = ()) -> Panel:
     """Record, upload or pick a sound; player, log-mel picture and the caption of each model.
 
-    The browser decodes and shrinks what it can play (a phone's recordings too), so a minute of sound is 2 MB on the wire.
+    The browser decodes and shrinks what it can play (a phone's recordings too), so a minute of sound is 2 MB on the
+    wire.
 
     Args:
         models: heading -> 16 kHz mono float32 samples to text, such as
@@ -71,7 +76,10 @@ def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[d
     import ipywidgets
 
     recorder, answer = microphone(), ipywidgets.HTML()
-    names = [("– pick a clip –", None), *((f"{place + 1}: {clip['caption']}", place) for place, clip in enumerate(clips))]
+    names = [
+        ("– pick a clip –", None),
+        *((f"{place + 1}: {clip['caption']}", place) for place, clip in enumerate(clips)),
+    ]
     pick = ipywidgets.Dropdown(options=names, description="or pick", layout=ipywidgets.Layout(width="32em"))
 
     def show(load: Callable[[], np.ndarray], name: str) -> None:
@@ -98,8 +106,13 @@ def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[d
     pick.observe(picked, names="value")
     box = ipywidgets.VBox([recorder, *([pick] if clips else []), answer])
     if not clips:
-        return Panel(box, Page("<p>With a running kernel: record or upload a sound, and hear what the models say.</p>",
-                               "With a running kernel: record or upload a sound, and hear what the models say."))
+        return Panel(
+            box,
+            Page(
+                "<p>With a running kernel: record or upload a sound, and hear what the models say.</p>",
+                "With a running kernel: record or upload a sound, and hear what the models say.",
+            ),
+        )
     first = describe_sound(as_samples(clips[0]["audio"]), f"A person wrote: {clips[0]['caption']}", models, processor)
     note = "With a running kernel: record or upload a sound of your own."
     return Panel(box, Page(f"{first.data}<p>{note}</p>", f"{first.text}\n{note}"))
@@ -112,5 +125,3 @@ def upload_clip(describe: Callable[[np.ndarray], str]) -> Panel:
         describe: 16 kHz mono float32 samples -> text, for example ``lambda clip: caption(model, processor, clip)``.
     """
     return your_sound({"the model says": describe})
-
-

@@ -1,6 +1,7 @@
 """What learners look at and listen to in a page: players, tables, captions side by side.
 
-Plain functions that return HTML. It says the same where a page strips styles and sounds, as GitHub does: every player has a
+Plain functions that return HTML. It says the same where a page strips styles and sounds, as GitHub does: every
+player has a
 text beside it, and what is marked is marked with ``<b>``.
 """
 
@@ -46,8 +47,11 @@ def player(samples: np.ndarray, label: str) -> str:
     file = io.BytesIO()
     soundfile.write(file, samples, SAMPLING_RATE, format="MP3")
     data = base64.b64encode(file.getvalue()).decode()
-    return (f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" style="width:160px;height:32px" '
-            f'src="data:audio/mpeg;base64,{data}"></audio>')
+    return (
+        f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" '
+        f'style="width:160px;height:32px" '
+        f'src="data:audio/mpeg;base64,{data}"></audio>'
+    )
 
 
 def play(audio, text: str = "") -> Page:
@@ -60,7 +64,10 @@ def play(audio, text: str = "") -> Page:
     samples = as_samples(audio)
     seconds = len(samples) / SAMPLING_RATE
     note = f"{text} ({seconds:.1f} s)" if text else f"{seconds:.1f} s"
-    return Page(f"<div>{player(samples, text or f'clip of {seconds:.1f} seconds')}<br>{html.escape(note)}</div>", f"Sound: {note}")
+    return Page(
+        f"<div>{player(samples, text or f'clip of {seconds:.1f} seconds')}<br>{html.escape(note)}</div>",
+        f"Sound: {note}",
+    )
 
 
 def _text(value) -> str:
@@ -117,14 +124,24 @@ def show_table(rows: Sequence[dict], audio: str | None = None, mark: Callable[[d
     marked = [bool(mark and mark(row)) for row in rows]
     head = "".join(f'<th scope="col" {style(key)}>{html.escape(str(key))}</th>' for key in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td {style(key)}>{'▸ ' if marked[number] and not column else ''}{show(key, row, number)}</td>"
-                         for column, key in enumerate(rows[0])) + "</tr>"
+        "<tr>"
+        + "".join(
+            f"<td {style(key)}>{'▸ ' if marked[number] and not column else ''}{show(key, row, number)}</td>"
+            for column, key in enumerate(rows[0])
+        )
+        + "</tr>"
         for number, row in enumerate(rows)
     )
     lines = [" | ".join(map(str, rows[0]))]
     for number, row in enumerate(rows):
-        cells = [f"{len(as_samples(row[key])) / SAMPLING_RATE:.1f} s" if key == audio
-                 else row[key].text if isinstance(row[key], Page) else _text(row[key]) for key in rows[0]]
+        cells = [
+            f"{len(as_samples(row[key])) / SAMPLING_RATE:.1f} s"
+            if key == audio
+            else row[key].text
+            if isinstance(row[key], Page)
+            else _text(row[key])
+            for key in rows[0]
+        ]
         lines.append(("> " if marked[number] else "") + " | ".join(cells))
     return Page(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "\n".join(lines))
 
@@ -138,7 +155,9 @@ def mark_changes(text: str, before: str) -> str:
     parts, end = [], 0
     for match in _WORD.finditer(text):
         word = html.escape(match.group())
-        parts.append(html.escape(text[end : match.start()]) + (word if match.group().lower() in known else f"<b>{word}</b>"))
+        parts.append(
+            html.escape(text[end : match.start()]) + (word if match.group().lower() in known else f"<b>{word}</b>")
+        )
         end = match.end()
     return ("".join(parts) + html.escape(text[end:])).replace("</b> <b>", " ")
 
