@@ -1,43 +1,64 @@
 # make lab   opens the course; make test   passes its fast tests and runs its notebooks; make test-slow   the slow tests;
-# make bench   measures the course against the guide. Each makes the virtual environment first.
-PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
+# make bench   measures the course against the guide. Each makes the virtual environment first, or completes it.
+#   make lab PYTHON=python3.12          which Python makes the environment (a new one if another made it before)
+#   make lab TORCH=cuda                 PyTorch for an NVIDIA GPU, or TORCH=cpu; otherwise what the machine has
+#   make lab LAB_ARGS="--port 9999"     what JupyterLab is to be told
+ifeq ($(origin PYTHON),undefined)
+PYTHON  := python3
+else
+INSTALL := --this-python
+endif
+VENV ?= .venv
+BIN  := $(VENV)/bin
+UV   ?= uv
 
-.PHONY: lab test test-slow bench notebooks clean
+# Containers and rented machines know no user but root, and JupyterLab refuses root unless it is told.
+LAB_ARGS ?=
+ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-lab: $(VENV)/.installed
-	$(BIN)/jupyter lab notebooks/01_load_audio_captions.ipynb
+.PHONY: lab environment tests-environment test test-slow bench notebooks constraints lowest pinned newest clean
+
+lab: environment
+	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
 
 # The fast tests (under three minutes on two cores), and every notebook against its stored outputs.
-test: $(VENV)/.tests-installed
-	$(BIN)/python -m pytest --nbval
+test: tests-environment
+	"$(BIN)/python" -m pytest --nbval
 
 # The others: whole trainings, the full profile against a stand-in for the Hub, and what waits for time-outs.
-test-slow: $(VENV)/.tests-installed
-	$(BIN)/python -m pytest tests -m slow
+test-slow: tests-environment
+	"$(BIN)/python" -m pytest tests -m slow
 
 # About 25 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
-bench: $(VENV)/.installed
-	$(BIN)/python -m tests.benchmarks
+bench: environment
+	"$(BIN)/python" -m tests.benchmarks
 
 # Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one.
 # The data set first, so that its progress bar is no part of any stored output.
-notebooks: $(VENV)/.installed
-	$(BIN)/python -c "from helpers.tiny.dataset import ensure_dataset; ensure_dataset()"
-	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-		--ExecutePreprocessor.record_timing=False *.ipynb
+notebooks: environment
+	"$(BIN)/python" -c "from helpers.tiny.dataset import ensure_dataset; ensure_dataset()"
+	"$(BIN)/python" -m nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-# The markers are made last, so an interrupted installation is taken up again.
-$(VENV)/.installed: requirements.txt constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
-	touch $@
+environment:
+	@command -v "$(PYTHON)" > /dev/null || { echo "There is no $(PYTHON) here: install Python 3.11 to 3.14."; exit 1; }
+	@"$(PYTHON)" helpers/setup/install.py --venv "$(VENV)" --torch "$(TORCH)" $(INSTALL)
 
-$(VENV)/.tests-installed: $(VENV)/.installed tests/requirements.txt
-	$(BIN)/python -m pip install --quiet -r tests/requirements.txt -c constraints.txt
-	touch $@
+tests-environment:
+	@$(MAKE) --no-print-directory environment INSTALL="$(INSTALL) --tests"
+
+# One set of versions for every system and Python of the course; `make constraints UPGRADE=--upgrade` takes newer ones.
+constraints:
+	$(UV) pip compile requirements.txt tests/requirements.txt --universal --python-version 3.11 \
+		--no-annotate --custom-compile-command "make constraints" --output-file constraints.txt $(UPGRADE)
+
+# The ends of the ranges and the pins, each in an environment of its own: the fast tests and notebooks 01 to 05.
+lowest:
+	tools/versions.sh lowest-direct
+pinned:
+	tools/versions.sh pinned
+newest:
+	tools/versions.sh highest
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf "$(VENV)" runs

@@ -84,11 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
     from helpers.audio.table import CaptionError
     from helpers.hub import HubError
     from helpers.model.hardware import NoSuchDevice, NotEnoughMemory
+    from helpers.model.lora import AdapterError
     from helpers.training.guard import TrainingError
     from helpers.training.resume import CheckpointError
 
-    explained = (AudioError, CaptionError, SplitError, CheckpointError, TrainingError, HubError, NoSuchDevice,
-                 NotEnoughMemory, FileNotFoundError)
+    explained = (AdapterError, AudioError, CaptionError, SplitError, CheckpointError, TrainingError, HubError,
+                 NoSuchDevice, NotEnoughMemory, FileNotFoundError)
     try:
         return _train(options, profile)
     except explained as error:
@@ -151,10 +152,11 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
         if not (checkpoint / "adapter_model.safetensors").is_file():
             raise CheckpointError(f"The run is at {checkpoint.name} already: ask for more steps with --steps.")
         trainer.model.load_adapter(str(checkpoint), "default", is_trainable=True)
-        trainer.state.log_history = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).log_history
+        done = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        trainer.state.log_history, trainer.state.global_step = done.log_history, done.global_step
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    folder = save_adapter(trainer, processor, options.output / "adapter")
+    folder = save_adapter(trainer, processor, options.output / "adapter", profile)
     if first:
         write_model_card(folder, profile, trainer.state.log_history, trainer.args.world_size)
         print(f"The adapter is in {folder}.")

@@ -65,7 +65,7 @@ def test_lossy_files_are_equal_within_a_frame(kind, subtype, rate, channels):
 FFMPEG = shutil.which("ffmpeg")
 
 
-@pytest.mark.skipif(FFMPEG is None, reason="the ffmpeg command, the independent decoder of these kinds, is not installed")
+@pytest.mark.skipif(FFMPEG is None, reason="the ffmpeg command, their independent decoder, is not installed")
 @pytest.mark.parametrize("suffix, options", [
     ("m4a", []), ("aac", []), ("webm", ["-c:a", "libopus"]), ("mp4", []), ("mka", ["-c:a", "flac"]), ("wma", []),
     ("mp3", ["-q:a", "4", "-write_xing", "0"]), ("m4a", ["-c:a", "alac"]), ("wv", []), ("3gp", ["-c:a", "aac"]),

@@ -120,6 +120,7 @@ def test_clips_that_cannot_be_used_are_left_out_with_one_sentence_each(tmp_path)
     soundfile.write(paths[2], np.full(8_000, 0.1), 16_000)
     rows = [{"audio": {"path": path, "name": path[-5:]}, "n": n} for n, path in enumerate(paths)]
     said = []
-    skip = SkipUnusable(lambda rows: [row["n"] for row in rows], Dataset.from_list(rows).to_iterable_dataset(), said.append)
+    stream = Dataset.from_list(rows).to_iterable_dataset()
+    skip = SkipUnusable(lambda rows: [row["n"] for row in rows], stream, said.append)
     assert skip(rows) == [2] and skip(rows[:2]) == [2], "the first usable clip stands in for a batch without any"
     assert [sentence.split(":")[1] for sentence in said] == [" There is no file a.wav", " There is no file b.wav"]

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from helpers import load_captions
+from helpers.model import loading
 from helpers.model.architecture import TINY_FOLDER
 from helpers.tiny import captions
 from helpers.tiny.pretrain import exact_answers, frame_targets, in_style, learning_rate, tokenize
+from helpers.tiny.pretraining.clips import NAMES
 from helpers.tiny.scenes import Event, Scene
 
 
@@ -51,7 +53,7 @@ def test_frame_targets_of_the_warm_up():
     scene = Scene(None, (Event("dog", 0.0, 0.4), Event("applause", 0.4, 0.8)), "sequence")
     target = frame_targets(scene, 25)
     assert target[:10, 0].all() and not target[10:, 0].any()
-    assert target[10:20, -1].all() and target.sum() == 20
+    assert target[10:20, NAMES.index("applause")].all() and target.sum() == 20
 
 
 def test_pretraining_masks_labels_as_the_collator_does(processor, test_clips):
@@ -70,3 +72,12 @@ def test_learning_rate_warms_up_and_comes_down():
     rates = [learning_rate(step, 100, 1.0, 10) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates[-1] < 0.03
     assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_from_another_drive_of_windows_the_tiny_base_keeps_its_whole_path(monkeypatch):
+    def other_drive(path):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    assert not Path(loading._relative(TINY_FOLDER)).is_absolute()
+    monkeypatch.setattr(loading.os.path, "relpath", other_drive)
+    assert loading._relative(TINY_FOLDER) == TINY_FOLDER.as_posix()

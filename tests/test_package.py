@@ -35,7 +35,7 @@ def test_every_public_name_exists_and_has_words():
 
 
 FLOORS = ["profiles", "families", "hub", "metrics", "tiny", "audio", "chat", "model", "captioning", "training", "scale",
-          "show", "setup", "sharing", "serve", "train", "tiny.pretrain"]
+          "show", "exercises", "setup", "sharing", "serve", "train", "tiny.pretrain"]
 """Rooms of the package from the general to the particular; a module imports from its own floor or from one below."""
 
 

@@ -7,6 +7,9 @@ import io
 import json
 import shutil
 import socket
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -420,6 +423,22 @@ def test_a_server_for_real(adapter, processor, test_clips):
     model, _ = load_for_serving(str(adapter))
     heard = [load_audio(base64.b64decode(encoded(clip, "flac"))) for clip in clips]
     assert answers == caption(model, processor, heard, max_new_tokens=30)
+
+
+@pytest.mark.slow
+def test_a_server_ends_with_the_program_that_started_it():
+    """Even if that one is killed, as a kernel may be."""
+    code = "from helpers import ServerProcess\nprint(ServerProcess('tiny').url, flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=TINY_FOLDER.parents[2], text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as starter:
+        port = int(starter.stdout.readline().split(":")[2].split("/")[0])
+        starter.kill()
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"port {port} still answers")
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import torch
 
 from helpers import get_profile
 from helpers.setup import doctor as checks
+from helpers.setup import rehearsal
 from helpers.setup.doctor import check_setup
 
 TINY, FULL = get_profile("tiny"), get_profile("full")
@@ -22,6 +23,9 @@ def test_this_machine_is_well():
         "Python",
         "libraries",
         "labels",
+        "adapter",
+        "pipeline",
+        "decoding",
         "device",
         "memory",
         "disk",
@@ -30,14 +34,14 @@ def test_this_machine_is_well():
     assert str(diagnosis).count("\n") == len(diagnosis.findings) - 1
 
 
-@pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0), (4, 0, 0)])
+@pytest.mark.parametrize("version", [(3, 10, 13), (3, 15, 0), (4, 0, 0)])
 def test_other_pythons(version):
-    assert "3.10 to 3.13" in checks.check_python(version).fix
+    assert "3.11 to 3.14" in checks.check_python(version).fix
 
 
 def test_an_old_transformers():
     found = checks.check_libraries(lambda name: "5.13.0" if name == "transformers" else "999")
-    assert "pip install" in found.fix and "transformers<6,>=5.14" in found.fix
+    assert "pip install" in found.fix and "transformers<6,>=5.20" in found.fix
 
 
 def test_labels_of_zeros_and_ones(processor):
@@ -49,6 +53,38 @@ def test_labels_of_zeros_and_ones(processor):
 
     assert checks.check_labels(processor).fix is None
     assert "wrong labels" in checks.check_labels(Wrong()).fix
+
+
+def test_tools_that_nobody_needs_to_learn_are_not_asked_for():
+    found = checks.check_libraries(lambda name: None if name in {"jupyterlab", "pytest", "nbval"} else
+                                   "5.23.0" if name == "transformers" else "999")
+    assert found.fix is None
+
+
+def test_an_old_torchao_is_named_with_its_repair(monkeypatch):
+    def refuse(*_):
+        raise ImportError("Found an incompatible version of torchao. Found version 0.10.0, but only versions above "
+                          "0.16.0 are supported")
+
+    monkeypatch.setattr("peft.get_peft_model", refuse)
+    found = rehearsal.check_adapter()
+    assert found.found == "refused by peft because of an old torchao" and "pip uninstall torchao" in found.fix
+
+
+def test_libraries_that_do_not_fit_each_other_are_found(monkeypatch):
+    def fail(*_, **__):
+        raise AttributeError("no _prepare_generate_kwargs\nand more")
+
+    monkeypatch.setattr("transformers.pipeline", fail)
+    found = rehearsal.check_pipeline()
+    assert found.found == "fails (AttributeError: no _prepare_generate_kwargs)" and "pip install -r" in found.fix
+
+
+def test_a_decoder_that_loses_half_of_a_file_is_found(monkeypatch):
+    whole = rehearsal.load_audio
+    assert rehearsal.check_decoding().fix is None
+    monkeypatch.setattr(rehearsal, "load_audio", lambda content: whole(content)[:8000])
+    assert rehearsal.check_decoding().found.startswith("fails (8000 samples")
 
 
 def test_the_full_profile_without_a_gpu(monkeypatch):
@@ -107,7 +143,7 @@ def test_a_full_disk(monkeypatch, tmp_path):
 
 
 def test_offline_by_choice():
-    # tests/conftest.py sets HF_HUB_OFFLINE; what the Hub itself can answer is in test_hub_faults.py.
+    # conftest.py sets HF_HUB_OFFLINE; what the Hub itself can answer is in test_hub_faults.py.
     assert "HF_HUB_OFFLINE" in checks.check_hub(FULL)[0].fix
 
 

@@ -118,7 +118,7 @@ def test_text_is_text_soak(processor):
 
 @settings(quick, max_examples=15)
 @given(seconds=st.one_of(st.floats(0.1, 5), st.sampled_from([3.99, 4.0, 4.01, 8.0])), text=words,
-       peak=st.sampled_from([0, 1e-30, 1e-3, 1, 100]))
+       peak=st.sampled_from([0, 1e-30, 1e-3, 1]))
 def test_placeholders_for_any_length_amplitude_and_text(processor, base_model, seconds, peak, text):
     samples = peak * np.sin(np.arange(int(seconds * 16_000)) / 5).astype(np.float32)
     batch = AudioFlamingo3DataCollator(processor, trim_logits=False)([{"audio": samples, "caption": text}])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers.tiny import captions, scenes, sounds
+import helpers.tiny
+from helpers.tiny import captions, scenes, sounds, timbres, traits, vocabulary
 from helpers.tiny.dataset import make_scene, to_pcm16
+from helpers.tiny.pretraining import chats, clips, encoder
 
 REFERENCE = Path(__file__).parent / "data" / "reference_clips.npz"
 """16-bit samples of a few clips, written by ``python tests/make_reference.py`` on the machine that made the set."""
@@ -27,13 +31,27 @@ def test_every_sound_is_audible_and_repeats_from_its_seed(label):
 
 
 def test_there_are_enough_classes_and_all_have_words():
-    assert len(sounds.SYNTHESIZERS) >= 20
-    assert list(captions.PHRASES) == list(sounds.SYNTHESIZERS)
+    assert len(sounds.SYNTHESIZERS) >= 32
+    assert list(captions.PHRASES) == list(sounds.SYNTHESIZERS) == list(traits.TRAITS)
 
 
-@pytest.mark.parametrize("low, high, label", [(2000, 8000, "rain"), (0, 800, "wind"), (2500, 6500, "bird"), (0, 400, "thunder")])
+def test_new_and_known_sounds_are_told_apart_and_cost_no_import():
+    known, new = helpers.tiny.KNOWN_SOUNDS, helpers.tiny.NEW_SOUNDS
+    assert "frog" in new and not set(known) & set(new) and {*known, *new} == set(sounds.SYNTHESIZERS)
+    assert 0.2 <= len(new) / len(sounds.SYNTHESIZERS) <= 0.3, "about three quarters are known"
+    check = "import sys, helpers.tiny; assert not {'numpy', 'torch', 'helpers.tiny.sounds'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parent.parent).returncode == 0
+    with pytest.raises(AttributeError, match="OLD_SOUNDS"):
+        helpers.tiny.OLD_SOUNDS  # noqa: B018
+
+
+@pytest.mark.parametrize("low, high, label", [
+    (2000, 8000, "rain"), (0, 800, "wind"), (2500, 6500, "bird"), (0, 400, "thunder"), (200, 600, "owl"),
+    (300, 4000, "laser"), (800, 3500, "drip"),
+])
 def test_energy_sits_where_the_sound_lives(low, high, label):
-    power = sum(np.abs(np.fft.rfft(sounds.synthesize(label, np.random.default_rng(seed), 3.0))) ** 2 for seed in range(8))
+    drawn = [sounds.synthesize(label, np.random.default_rng(seed), 3.0) for seed in range(8)]
+    power = sum(np.abs(np.fft.rfft(samples)) ** 2 for samples in drawn)
     frequency = np.fft.rfftfreq(48_000, 1 / 16_000)
     assert power[(frequency >= low) & (frequency < high)].sum() > 0.6 * power.sum()
 
@@ -60,8 +78,12 @@ def test_the_same_clips_everywhere():
 def test_scenes_are_mixed_and_true_to_their_description():
     drawn = [scenes.compose(np.random.default_rng([7, number])) for number in range(120)]
     kinds = [scene.relation for scene in drawn]
-    assert {kind: kinds.count(kind) > 15 for kind in set(kinds)} == dict.fromkeys(captions._TEMPLATES, True)
+    assert all(kinds.count(kind) > 15 for kind in (captions.SINGLE, captions.SEQUENCE, captions.OVERLAP))
+    assert 3 <= kinds.count(captions.SILENCE) <= 15
     for scene in drawn:
+        if scene.relation == captions.SILENCE:
+            assert not scene.events and np.sqrt(np.mean(scene.samples**2)) < 0.02
+            continue
         seconds = len(scene.samples) / sounds.SAMPLING_RATE
         assert 3.0 <= seconds <= 4.01 and np.abs(scene.samples).max() <= 0.951
         assert len(scene.events) == (1 if scene.relation == captions.SINGLE else 2)
@@ -70,6 +92,94 @@ def test_scenes_are_mixed_and_true_to_their_description():
             assert scene.events[0].end <= scene.events[1].start
         if scene.relation == captions.OVERLAP:
             assert scene.events[1].start < scene.events[0].end and scene.events[0].start < scene.events[1].end
+
+
+def test_a_good_share_of_the_course_has_a_new_sound():
+    labels = [label for index in range(300) for label in make_scene("train", index).labels]
+    assert 0.2 <= np.mean([label in sounds.NEW_SOUNDS for label in labels]) <= 0.3
+
+
+def test_silence_is_put_into_words():
+    written = captions.write_captions([], captions.SILENCE, 5, np.random.default_rng(0))
+    assert len(set(written)) == 5
+    for text in [*written, captions.long_answer([], captions.SILENCE), captions.tags([])]:
+        assert captions.says_nothing(text) and not captions.mentioned_labels(text), text
+    assert all(captions.parse_caption(text) == captions.ParsedCaption((), captions.SILENCE) for text in written)
+    assert not captions.says_nothing("A dog barks") and not captions.says_nothing("A quiet dog barks")
+    assert captions.count_answer([]) == captions.first_answer([], captions.SILENCE) == "There is no sound."
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 37, timbres.TIMBRES - 1])
+def test_a_timbre_is_a_recipe_and_each_playing_differs(number):
+    one, again = (timbres.timbre(number, np.random.default_rng(5), 1.5) for _ in range(2))
+    other = timbres.timbre(number, np.random.default_rng(6), 1.5)
+    assert one.shape == (24_000,) and np.isfinite(one).all() and np.array_equal(one, again)
+    assert not np.array_equal(one, other) and 0.05 < np.sqrt(np.sort(one**2)[-6_000:].mean()) < 0.2
+
+
+def test_another_room_changes_the_sound_and_not_its_level():
+    dry = sounds.synthesize("dog", np.random.default_rng(1), 2.0)
+    wet = timbres.recolour(dry, np.random.default_rng(2))
+    assert wet.shape == dry.shape and np.std(wet) == pytest.approx(np.std(dry)) and not np.allclose(wet, dry)
+    assert timbres.stretch(dry, 20_000).shape == (20_000,)
+
+
+def test_no_answer_ever_names_a_new_sound_of_a_clip():
+    """The base is taught what new sounds are like, never what they are called."""
+    rng = np.random.default_rng(3)
+    for index in range(200):
+        scene = clips.draw_scene(("plain", 0, index, (3.0, 3.2)))
+        new = set(scene.labels) & set(sounds.NEW_SOUNDS)
+        found = chats.answers(scene, rng)
+        assert captions.COUNT_PROMPT in found and (captions.DESCRIBE_PROMPT in found) == (not new)
+        for text in found.values():
+            assert not set(captions.mentioned_labels(text)) & set(sounds.NEW_SOUNDS), text
+        chat = chats.conversation(scene, rng)
+        said = " ".join(turn["content"][0]["text"] for turn in chat if turn["role"] == "assistant")
+        assert not set(captions.mentioned_labels(said)) & set(sounds.NEW_SOUNDS), said
+
+
+def test_clips_of_each_kind_hold_what_they_say():
+    known = clips.draw_scene(("known", 3, 0, (3.0, 4.0)))
+    wide = [clips.draw_scene(("wide", 4, n, (3.0, 4.0))) for n in range(8)]
+    assert set(known.labels) <= set(sounds.KNOWN_SOUNDS)
+    labels = {label for scene in wide for label in scene.labels}
+    assert labels <= set(clips.NAMES) and any(label.startswith("timbre") for label in labels)
+    targets = clips.frame_targets(known, 100)
+    assert {clips.NAMES[i] for i in np.flatnonzero(targets.any(axis=0))} == set(known.labels)
+
+
+def test_the_confusion_table_says_who_is_taken_for_whom():
+    silence = np.zeros(0, dtype=np.float32)
+    drawn = [scenes.Scene(silence, (scenes.Event(name, 0, 1),), captions.SINGLE) for name in ("dog", "dog", "cat")]
+    heard = np.zeros((3, len(sounds.SYNTHESIZERS)), dtype=int)
+    heard[0, 0], heard[1, :2], heard[2, 1] = 20, 20, 20
+    table = encoder.confusions(heard, drawn)
+    assert table["dog"] == {"dog": 1.0, "cat": 0.5} and table["cat"] == {"cat": 1.0} and table["bird"] == {}
+    assert encoder.event_f1(heard, drawn) == pytest.approx(6 / 7)
+
+
+def test_there_are_a_few_thousand_everyday_words():
+    forms = vocabulary.all_forms()
+    assert len(forms) >= 2500 and all(word == word.strip() and "_" not in word and "+" not in word for word in forms)
+    assert {"mice", "hums", "humming", "cries", "waltz"} - forms == {"waltz"}
+
+
+@pytest.mark.parametrize("entry, forms", [
+    ("hum+", ("hum", "hums", "humming")), ("cry", ("cry", "cries", "crying")), ("idle", ("idle", "idles", "idling")),
+    ("hiss", ("hiss", "hisses", "hissing")),
+    ("clear_her_throat", ("clear her throat", "clears her throat", "clearing her throat")),
+])
+def test_verbs_are_inflected(entry, forms):
+    assert (vocabulary.base(entry), vocabulary.present(entry), vocabulary.gerund(entry)) == forms
+
+
+def test_everyday_sentences_are_in_the_manner_of_captions():
+    rng = np.random.default_rng(0)
+    written = [vocabulary.sentence(rng) for _ in range(300)]
+    assert len(set(written)) > 290
+    for text in written:
+        assert text[0].isupper() and "." not in text and "_" not in text and "  " not in text, text
 
 
 def _pairs():

@@ -123,6 +123,7 @@ run(load_processor(), Path(sys.argv[1]))
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL to send oneself")
 def test_a_save_that_was_killed_is_never_loaded(processor, uninterrupted, tmp_path):
     output = tmp_path / "checkpoints"
     done = subprocess.run([sys.executable, "-c", KILLED, str(output)], cwd=ROOT, capture_output=True, text=True,

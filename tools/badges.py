@@ -4,8 +4,9 @@
 
     python -m tools.badges OWNER/REPO --ref REF
 
-writes it, and rewrites the badge and the set-up cell of each notebook and the badges of the README. A test fails
-when any of them disagree.
+writes it, and rewrites the badge and the set-up cell of each notebook and the badges of the README. Without an address,
+``python -m tools.badges`` rewrites them all from the setting as it is. While the setting has none, badges are a
+sentence, and the set-up cell of a notebook that is alone says where it belongs. A test fails when any of them disagree.
 """
 
 from __future__ import annotations
@@ -19,45 +20,56 @@ from helpers.profiles import ROOT
 
 SETTING = Path(__file__).with_name("repository.json")
 
-_SETUP = '''\
-# On Colab this fetches the course and installs what is missing; elsewhere it only finds the helpers.
-import os
-import subprocess
-import sys
+METADATA = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["setup"]}
+"""Folds the set-up cell away: in Colab (with the cell's title in view) and in JupyterLab."""
 
+_TITLE = "# @title Set-up: finds the course's helpers; on Colab, fetches the course first and installs what is missing"
+_FETCH = '''\
 if "google.colab" in sys.modules and not os.path.isdir("../helpers"):
-    source = os.environ.get("COURSE_REPOSITORY", "https://github.com/{repository}")
     if not os.path.isdir("course"):
-        subprocess.run(["git", "clone", "--quiet", source, "course"], check=True)
-    subprocess.run(["git", "-C", "course", "checkout", "--quiet", "{ref}"], check=True)
-    os.chdir("course/notebooks")
-    subprocess.run([sys.executable, "-m", "helpers.setup.requirements"], cwd="..", check=True)
-sys.path.insert(0, "..")'''
-_SETUP_PATTERN = re.compile(r"# On Colab this fetches the course.*", re.S)
-_BADGE_PATTERN = re.compile(r"\[!\[[^\]]*\]\([^)]*colab-badge[^)]*\)\]\([^)]*/notebooks/([\w-]+)\.ipynb\)")
+        os.system("git clone -q https://github.com/{repository} course && git -C course checkout -q {ref}")
+    os.chdir("course/notebooks")'''
+_NO_ADDRESS = '''\
+if not os.path.isdir("../helpers"):
+    raise RuntimeError("This notebook needs the course around it, which has no public address yet to fetch it from: "
+                       "open it inside the course's folder.")'''
+_SETUP = f'''\
+{_TITLE}
+import os, sys
+
+{{part}}
+sys.path.insert(0, "..")
+from helpers.setup.colab import prepare; prepare()'''
+_SETUP_PATTERN = re.compile(r"# (@title Set-up|On Colab this fetches the course)", re.S)
+
+_LATER = "Colab: not yet, for the course has no public address<!-- {name} -->"
+_BADGE_PATTERN = re.compile(r"\[!\[[^\]]*\]\([^)]*colab-badge[^)]*\)\]\([^)]*/notebooks/([\w-]+)\.ipynb\)"
+                            r"|Colab: not yet[^<\n]*<!-- ([\w-]+) -->")
 
 
-def read_setting() -> dict[str, str]:
-    """``{"repository": "OWNER/REPO", "ref": branch, tag or commit}``."""
+def read_setting() -> dict[str, str | None]:
+    """``{"repository": "OWNER/REPO" or None, "ref": branch, tag or commit}``."""
     return json.loads(SETTING.read_text(encoding="utf-8"))
 
 
-def badge(name: str, repository: str, ref: str) -> str:
-    """Markdown that opens the notebook ``name`` in Colab, as it is at ``ref``."""
+def badge(name: str, repository: str | None, ref: str) -> str:
+    """Markdown that opens the notebook ``name`` in Colab, as it is at ``ref``; without an address, a sentence."""
+    if not repository:
+        return _LATER.format(name=name)
     return ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
             f"(https://colab.research.google.com/github/{repository}/blob/{ref}/notebooks/{name}.ipynb)")
 
 
-def setup_cell(repository: str, ref: str) -> str:
+def setup_cell(repository: str | None, ref: str) -> str:
     """The source of every notebook's first code cell."""
-    return _SETUP.format(repository=repository, ref=ref)
+    return _SETUP.format(part=_FETCH.format(repository=repository, ref=ref) if repository else _NO_ADDRESS)
 
 
-def _with_badges(text: str, repository: str, ref: str) -> str:
-    return _BADGE_PATTERN.sub(lambda match: badge(match[1], repository, ref), text)
+def _with_badges(text: str, repository: str | None, ref: str) -> str:
+    return _BADGE_PATTERN.sub(lambda match: badge(match[1] or match[2], repository, ref), text)
 
 
-def rewrite_notebook(text: str, repository: str, ref: str) -> str:
+def rewrite_notebook(text: str, repository: str | None, ref: str) -> str:
     """The JSON of a notebook with its badge and set-up cell pointing at ``repository`` and ``ref``.
 
     Raises:
@@ -71,6 +83,7 @@ def rewrite_notebook(text: str, repository: str, ref: str) -> str:
                          "cell is not the set-up cell: copy both from another notebook.")
     first["source"] = _with_badges(title, repository, ref).splitlines(keepends=True)
     code["source"] = setup_cell(repository, ref).splitlines(keepends=True)
+    code["metadata"] = METADATA
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -88,14 +101,14 @@ def disagreements(root: Path = ROOT) -> list[str]:
     return found
 
 
-def rewrite(repository: str, ref: str, root: Path = ROOT, setting: Path = SETTING) -> None:
+def rewrite(repository: str | None, ref: str, root: Path = ROOT, setting: Path = SETTING) -> None:
     """Point the whole course at ``repository`` and ``ref``.
 
     Raises:
         ValueError: ``repository`` is not of the form ``OWNER/REPO``, or a notebook lacks badge or set-up cell; then
             nothing has been written.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+    if repository is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise ValueError(f"{repository!r} is not of the form OWNER/REPO, as in https://github.com/OWNER/REPO.")
     if not re.fullmatch(r"[\w./-]+", ref):
         raise ValueError(f"{ref!r} is not the name of a branch, a tag or a commit.")
@@ -110,11 +123,12 @@ def rewrite(repository: str, ref: str, root: Path = ROOT, setting: Path = SETTIN
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.badges", description="Point every badge at a repository.")
-    parser.add_argument("repository", metavar="OWNER/REPO")
-    parser.add_argument("--ref", default="main", help="branch, tag or commit (default: main)")
+    parser.add_argument("repository", metavar="OWNER/REPO", nargs="?", help="default: as the setting says")
+    parser.add_argument("--ref", help="branch, tag or commit (default: as the setting says)")
     given = parser.parse_args()
+    setting = read_setting()
     try:
-        rewrite(given.repository, given.ref)
+        rewrite(given.repository or setting["repository"], given.ref or setting["ref"])
     except ValueError as error:
         parser.error(str(error))
 

@@ -22,6 +22,11 @@ QUESTION = "Describe the audio."
 """What the course's models are fine-tuned on."""
 
 
+def _sentence(text: str) -> gr.Error:
+    """For the page; the terminal needs no traceback of it."""
+    return gr.Error(text, print_exception=False)
+
+
 def describe(client: OpenAI, path: str | None, question: str) -> Iterator[str]:
     """The caption of a file, longer with each word that arrives.
 
@@ -29,7 +34,7 @@ def describe(client: OpenAI, path: str | None, question: str) -> Iterator[str]:
         gr.Error: there is no file, nobody answers, or the server refuses; the page shows the sentence.
     """
     if not path:
-        raise gr.Error("There is no sound yet: record one, or upload a file.")
+        raise _sentence("There is no sound yet: record one, or upload a file.")
     data = base64.b64encode(Path(path).read_bytes()).decode()
     audio = {"type": "input_audio", "input_audio": {"data": data, "format": Path(path).suffix[1:] or "wav"}}
     content = [{"type": "text", "text": question or QUESTION}, audio]
@@ -41,12 +46,12 @@ def describe(client: OpenAI, path: str | None, question: str) -> Iterator[str]:
             text += chunk.choices[0].delta.content or ""
             yield text
     except APIConnectionError:
-        raise gr.Error(f"Nobody answers at {client.base_url}: start the server with python -m helpers.serve.") from None
+        raise _sentence(f"Nobody answers at {client.base_url}: start python -m helpers.serve first.") from None
     except APIStatusError as error:
         body = error.body if isinstance(error.body, dict) else {}
-        raise gr.Error(body.get("message", f"The server answered with status {error.status_code}.")) from None
+        raise _sentence(body.get("message", f"The server answered with status {error.status_code}.")) from None
     except APIError as error:
-        raise gr.Error(f"The server broke off: {error}") from None
+        raise _sentence(f"The server broke off: {error}") from None
 
 
 def build_page(client: OpenAI) -> gr.Blocks:
@@ -56,7 +61,8 @@ def build_page(client: OpenAI) -> gr.Blocks:
 
     with gr.Blocks(title="What do you hear?") as page:
         gr.Markdown("# What do you hear?\nRecord a few seconds or upload a WAV, FLAC, OGG or MP3 file.")
-        sound = gr.Audio(sources=["microphone", "upload"], type="filepath", label="Sound")
+        sound = gr.Audio(sources=["microphone", "upload"], type="filepath", label="Sound",
+                         buttons=["download"])  # the default also has one that shares on the Hub
         question = gr.Textbox(QUESTION, label="Question")
         button = gr.Button("Describe", variant="primary")
         caption = gr.Textbox(label="Caption", interactive=False, lines=3)
@@ -71,7 +77,8 @@ def main() -> None:
     options = parser.parse_args()
     client = OpenAI(base_url=options.server, api_key="not-checked", max_retries=0)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no fonts from elsewhere
-    build_page(client).launch(server_name="127.0.0.1", server_port=options.port, share=False, theme=theme)
+    build_page(client).launch(server_name="127.0.0.1", server_port=options.port, share=False, theme=theme,
+                              footer_links=["gradio", "settings"])
 
 
 if __name__ == "__main__":

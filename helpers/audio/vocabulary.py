@@ -25,3 +25,17 @@ def load_vocabulary(source: str) -> dict[str, str]:
 
         return EVENTS
     return dict(line.split(": ", 1) for line in AUDIOSET.read_text(encoding="utf-8").splitlines())
+
+
+def split_vocabulary(source: str) -> tuple[dict[str, str], dict[str, str]]:
+    """`load_vocabulary` in two parts: events that the profile's base model was taught to name, and those it was not.
+
+    Of the tiny world that is known. Of a model from the Hub nobody knows it, so the second part is empty.
+    """
+    events = load_vocabulary(source)
+    if source != TINY:
+        return events, {}
+    from helpers.tiny import NEW_SOUNDS
+
+    return ({name: words for name, words in events.items() if name not in NEW_SOUNDS},
+            {name: words for name, words in events.items() if name in NEW_SOUNDS})

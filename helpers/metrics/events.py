@@ -12,8 +12,8 @@ import numpy as np
 
 from helpers.metrics.wording import one_each
 
-SINGLE, SEQUENCE, OVERLAP = "single", "sequence", "overlap"
-"""How the sounds of a clip relate in time: one, two in a row, two at once."""
+SILENCE, SINGLE, SEQUENCE, OVERLAP = "silence", "single", "sequence", "overlap"
+"""How the sounds of a clip relate in time: none, one, two in a row, two at once."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def true_events(truth: dict, vocabulary: Mapping[str, str]) -> list[str]:
     """Events in a clip, in the order in which they begin.
 
     Args:
-        truth: an example. The tiny data set brings ``events``, a list of ``{"label": ...}``. Without them, the events
-            are those of the ``vocabulary`` that its ``caption`` names.
+        truth: an example. The tiny data set brings ``events``, a list of ``{"label": ...}``, of which those in the
+            ``vocabulary`` count. Without them, the events are those of the vocabulary that its ``caption`` names.
         vocabulary: see `mentioned_events`.
     """
     if "events" in truth:
-        return [event["label"] for event in truth["events"]]
+        return [event["label"] for event in truth["events"] if event["label"] in vocabulary]
     return mentioned_events(truth["caption"], vocabulary)
 
 
@@ -96,7 +96,7 @@ def event_counts(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
         named, labels = mentioned_events(text, vocabulary), true_events(truth, vocabulary)
         row[HITS] = len(set(named) & set(labels))
         row[CLAIMED], row[PRESENT] = len(named), len(labels)
-        if truth.get("relation") == SEQUENCE and set(labels) <= set(named):
+        if truth.get("relation") == SEQUENCE and len(labels) > 1 and set(labels) <= set(named):
             row[BOTH_NAMED] = 1
             row[IN_ORDER] = [label for label in named if label in labels] == labels
         row[IN_STYLE] = reads_like_audiocaps(text)
@@ -156,16 +156,24 @@ def event_confusions(texts: Sequence[str], truths: Sequence[dict],
 
 
 _IN_A_ROW = re.compile(r"\b(?:followed by|then|before|after|afterwards|later)\b")
+_NOTHING = re.compile(r"\b(?:silen\w*|nothing|no sounds?|quiet (?:room|place))\b")
 _AT_ONCE = re.compile(r"\b(?:while|as|at the same time|together|during|over|with|and|in the background)\b")
 
 
+def claims_silence(text: str) -> bool:
+    """Whether a text says that there is nothing to hear: "Nothing can be heard", "A quiet room"."""
+    return _NOTHING.search(text.lower()) is not None
+
+
 def claimed_relation(text: str) -> str:
-    """What a text says about time: ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...) or
-    ``"single"``.
+    """What a text says about time: ``"silence"``, ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...)
+    or ``"single"``.
 
     Read off the linking words, sequence first; "A dog barks and then rain falls" is a sequence.
     """
     lowered = text.lower()
+    if claims_silence(text):
+        return SILENCE
     return SEQUENCE if _IN_A_ROW.search(lowered) else OVERLAP if _AT_ONCE.search(lowered) else SINGLE
 
 

@@ -83,7 +83,7 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
         (Path(model_id) / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
     pinned = {} if with_processor else check_source(model_id, revision)
     with hub_access(model_id) as options:
-        # Code from a repository is never run, and nobody is asked whether it may be.
+        # Code from a repository is never run, and nobody is asked whether it may be. Revisions are the caller's choice.
         return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, trust_remote_code=False,
                                              **pinned,
                                              **options)
@@ -140,9 +140,7 @@ def load_model(
         check_quantized(model)
         _keep_packing(model)
     if model_id == TINY:
-        # What an adapter records as its base. A relative path keeps the machine out of it, and an existing one
-        # keeps peft from asking the Hub about it.
-        model.name_or_path = model.config._name_or_path = Path(os.path.relpath(TINY_FOLDER)).as_posix()
+        model.name_or_path = model.config._name_or_path = _relative(TINY_FOLDER)
     # peft 0.21 still reads a name that transformers 5.23 renamed; nothing a learner could do about it.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     if not quiet and not distributed_rank():  # of several processes the first one speaks
@@ -197,6 +195,15 @@ def spare_audio_tower(model: PreTrainedModel) -> None:
 
 def _no_input_layer() -> None:
     return None
+
+
+def _relative(folder: Path) -> str:
+    """What an adapter records as its base: an existing path, so that peft does not ask the Hub about it, and a relative
+    one, which keeps the machine out of it. From another drive of Windows there is none."""
+    try:
+        return Path(os.path.relpath(folder)).as_posix()
+    except ValueError:
+        return folder.as_posix()
 
 
 def is_quantized(model: torch.nn.Module) -> bool:

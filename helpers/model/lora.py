@@ -104,10 +104,9 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
     The Hub id of a shared adapter is as good: it is downloaded, and the folder in the cache is returned.
 
     ``PeftModel.from_pretrained`` answers an adapter of another base with pages of mismatched sizes, and one of other
-    names, or of none, with nothing at all: the model then answers like the base. So names, shapes and numbers are
-        looked
-    at first: a tensor for each module that the configuration targets, of the rank that it says, none of them NaN; and
-    where `save_adapter` has left its record, that no file has changed since.
+    names, or of none, with nothing at all: the model then answers like the base. So this looks at names, shapes and
+    numbers first: a tensor for each module that the configuration targets, of the rank that it says, none of them NaN;
+    and where `save_adapter` has left its record, that no file has changed since.
 
     Raises:
         AdapterError: no adapter there, half of one, a damaged one, or one for another base model; the message names the

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import socket
 import sys
+import threading
 from pathlib import Path
 
 from helpers.serve.process import READY
@@ -20,7 +22,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="what clients call the model (default: the folder's name)")
     parser.add_argument("--allow-paths", action="store_true", help="let clients name files of this machine")
     parser.add_argument("--allow-urls", action="store_true", help="let clients name addresses to fetch")
+    parser.add_argument("--end-with-input", action="store_true", help="stop when standard input is closed, as "
+                        "it is when the program that started the server ends, in whatever way")
     return parser
+
+
+def _end_with_input(server) -> None:
+    while os.read(0, 4096):  # not sys.stdin: a thread that waits inside it makes Python's own end noisy
+        pass
+    server.should_exit = True
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,8 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not host.startswith("127."):
         print(f"Everybody who reaches {host} may use this server: it asks for no password.", flush=True)
     print(f"{READY}http://{host}:{port}/v1 as {name!r}; Ctrl+C stops it.", flush=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    if options.end_with_input:
+        threading.Thread(target=_end_with_input, args=[server], daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+        server.run(sockets=[listener])
     return 0
 
 

@@ -40,11 +40,12 @@ class ServerProcess:
         source = str(Path(source).resolve()) if Path(source).is_dir() else str(source)
         arguments = ["-m", "helpers.serve", source, "--port", str(port), *options]
         self.command = " ".join(["python", *arguments[:2], Path(source).name, *arguments[3:]])
+        arguments.append("--end-with-input")
         self._folder = tempfile.TemporaryDirectory(prefix="captions-server-", ignore_cleanup_errors=True)
         self._log = Path(self._folder.name) / "log.txt"
         # A file, not a pipe: a pipe that nobody reads fills up, and a notebook shows what a child prints in its cells.
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL,
+            self._process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdin=subprocess.PIPE,
                                              stdout=log, stderr=subprocess.STDOUT)
         atexit.register(self.stop)
         self.url = self._wait(patience)
@@ -73,8 +74,8 @@ class ServerProcess:
 
     def stop(self, patience: float = 10) -> None:
         """End the process; doing it twice changes nothing."""
+        self._process.stdin.close()  # the server takes it as its end, on every system, and if this Python is killed too
         if self.running:
-            self._process.terminate()
             try:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:

@@ -6,7 +6,6 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,54 +13,26 @@ import torch
 
 from helpers.hub import OFFLINE, HubError, check_access, is_hub_id
 from helpers.model.hardware import NotEnoughMemory, choose_hardware, dtype_name
-from helpers.model.loading import load_processor
 from helpers.model.memory import GB, HEADROOM, estimate_memory
 from helpers.profiles import RUNS, TINY, Profile, get_profile
+from helpers.setup.findings import Diagnosis, Finding
+from helpers.setup.install import PYTHONS
+from helpers.setup.rehearsal import check_adapter, check_decoding, check_labels, check_pipeline
 from helpers.setup.requirements import installed_version, unmet_requirements
-
-PYTHONS = (3, 10), (3, 14)
-"""The oldest Python that the course supports, and the first one that it does not know."""
 
 BESIDE_THE_MODEL = 1.5 * GB
 """Of the machine's memory, beside the estimate: Python with PyTorch and the other libraries (0.6 GB with the tiny model
 loaded, measured on Linux), and what a notebook holds of sounds, pictures and second models."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    found: str
-    fix: str | None = None
-    """What repairs it, as one sentence; ``None`` where nothing is wrong."""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Everything that was looked at; print it."""
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def problems(self) -> list[Finding]:
-        """The findings that need a repair."""
-        return [finding for finding in self.findings if finding.fix]
-
-    def __str__(self) -> str:
-        width = max(len(finding.what) for finding in self.findings)
-        table = [f"{'! ' if item.fix else 'ok'} {item.what:<{width}}  {item.found}" for item in self.findings]
-        return "\n".join([*table, *(f"\n{item.what}: {item.fix}" for item in self.problems)])
-
-
 def check_python(version: Sequence[int] = sys.version_info) -> Finding:
     """Whether this Python is one that the course supports."""
     found = ".".join(map(str, version[:3]))
-    oldest, first_unknown = PYTHONS
-    if oldest <= tuple(version[:2]) < first_unknown:
+    oldest, newest = PYTHONS
+    if oldest <= tuple(version[:2]) <= newest:
         return Finding("Python", found)
-    return Finding("Python", found, f"The course needs Python {oldest[0]}.{oldest[1]} to {first_unknown[0]}."
-                                    f"{first_unknown[1] - 1}: make the virtual environment with one of those.")
+    return Finding("Python", found, f"The course needs Python {oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}: make "
+                                    "the virtual environment with one of those.")
 
 
 def check_libraries(version_of=installed_version) -> Finding:
@@ -75,24 +46,6 @@ def check_libraries(version_of=installed_version) -> Finding:
     return Finding("libraries", shown, f"Run `pip install {wanted}` and restart the kernel.")
 
 
-def check_labels(processor=None) -> Finding:
-    """Whether the processor's labels are token ids, and not the zeros and ones that some transformers releases gave.
-
-    The bug came with transformers' pull request 45493 and went with 47112; releases from 5.14 on are right. This looks
-    at what the installed one really does.
-    """
-    processor = load_processor(TINY) if processor is None else processor
-    chat = [{"role": "user", "content": [{"type": "text", "text": "Describe the audio."}]},
-            {"role": "assistant", "content": [{"type": "text", "text": "A dog barks"}]}]
-    batch = processor.apply_chat_template(chat, tokenize=True, return_dict=True, return_tensors="pt",
-                                          processor_kwargs={"output_labels": True})
-    ids, labels = torch.as_tensor(batch["input_ids"]), torch.as_tensor(batch["labels"])
-    if bool((labels == ids)[labels != -100].all()) and bool((labels != -100).any()):
-        return Finding("labels", "token ids, as they should be")
-    return Finding("labels", "not token ids", "This release of transformers trains on the wrong labels without a word: "
-                                              'run `pip install "transformers>=5.14,<6"` and restart the kernel.')
-
-
 def check_device(profile: Profile) -> Finding:
     """What the model will run on, and how it will be loaded there: the choice that `load_model` makes."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
@@ -104,7 +57,7 @@ def check_device(profile: Profile) -> Finding:
     if hardware.device.startswith("cuda") or not profile.needs_gpu:
         return Finding("device", found)
     return Finding("device", found, f"{profile.model_id} needs a CUDA GPU: choose a machine or a Colab runtime that "
-                                    f"has one (and a PyTorch built for it), or {OFFLINE}.")
+                                    f"has one (and a PyTorch built for it: `make lab TORCH=cuda`), or {OFFLINE}.")
 
 
 def check_memory(profile: Profile) -> Finding:
@@ -210,5 +163,6 @@ def check_setup(profile: Profile | None = None) -> Diagnosis:
         A `Diagnosis`; ``print`` shows a short table, and below it the repair of each problem.
     """
     profile = profile or get_profile()
-    return Diagnosis((check_python(), check_libraries(), check_labels(), check_device(profile), check_memory(profile),
-                      check_disk(profile), *check_hub(profile)))
+    return Diagnosis((check_python(), check_libraries(), check_labels(), check_adapter(), check_pipeline(),
+                      check_decoding(), check_device(profile), check_memory(profile), check_disk(profile),
+                      *check_hub(profile)))

@@ -12,63 +12,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from helpers.metrics.events import OVERLAP, SEQUENCE, SINGLE, mentioned_events
+from helpers.metrics.events import OVERLAP, SEQUENCE, SILENCE, SINGLE, claims_silence, mentioned_events
 from helpers.profiles import DESCRIBE_PROMPT as DESCRIBE_PROMPT
+from helpers.tiny.phrases import PHRASES, Phrase
 
 TAGS_PROMPT = "What sounds are in the audio?"
 COUNT_PROMPT = "How many sounds are there?"
 FIRST_PROMPT = "Which sound comes first?"
 CAPTION_ONLY_PROMPT = "Write a caption."
+QUESTIONS = (DESCRIBE_PROMPT, TAGS_PROMPT, COUNT_PROMPT, FIRST_PROMPT)
+"""What the base model can be asked about a clip."""
 
-
-@dataclass(frozen=True)
-class Phrase:
-    """How one sound class is put into words: a subject and (present, gerund) verb pairs, the usual pair first."""
-
-    subject: str
-    verbs: tuple[tuple[str, str], ...]
-    plural: bool = False
-
-    def present(self, verb: int = 0) -> str:
-        return f"{self.subject} {self.verbs[verb][0]}"
-
-    def gerund(self, verb: int = 0) -> str:
-        return f"{self.subject} {self.verbs[verb][1]}"
-
-    def progressive(self, verb: int = 0) -> str:
-        return f"{self.subject} {'are' if self.plural else 'is'} {self.verbs[verb][1]}"
-
-    def clauses(self) -> list[str]:
-        """Every clause this class can be put into."""
-        return [form(verb) for verb in range(len(self.verbs)) for form in (self.present, self.gerund, self.progressive)]
-
-
-PHRASES: dict[str, Phrase] = {
-    "dog": Phrase("a dog", (("barks", "barking"), ("yelps", "yelping"))),
-    "cat": Phrase("a cat", (("meows", "meowing"), ("cries", "crying"))),
-    "bird": Phrase("a bird", (("chirps", "chirping"), ("tweets", "tweeting"))),
-    "cow": Phrase("a cow", (("moos", "mooing"), ("bellows", "bellowing"))),
-    "cricket": Phrase("crickets", (("chirp", "chirping"), ("buzz", "buzzing")), plural=True),
-    "rain": Phrase("rain", (("falls", "falling"), ("pours", "pouring"))),
-    "wind": Phrase("wind", (("blows", "blowing"), ("howls", "howling"))),
-    "thunder": Phrase("thunder", (("rumbles", "rumbling"), ("roars", "roaring"))),
-    "engine": Phrase("an engine", (("idles", "idling"), ("runs", "running"))),
-    "horn": Phrase("a car horn", (("honks", "honking"), ("beeps", "beeping"))),
-    "train": Phrase("a train whistle", (("blows", "blowing"), ("sounds", "sounding"))),
-    "helicopter": Phrase("a helicopter", (("flies", "flying"), ("hovers", "hovering"))),
-    "clock": Phrase("a clock", (("ticks", "ticking"), ("clicks", "clicking"))),
-    "knock": Phrase("someone", (("knocks on a door", "knocking on a door"), ("taps on a door", "tapping on a door"))),
-    "phone": Phrase("a telephone", (("rings", "ringing"), ("jingles", "jingling"))),
-    "siren": Phrase("a siren", (("wails", "wailing"), ("blares", "blaring"))),
-    "alarm": Phrase("a smoke alarm", (("beeps", "beeping"), ("goes off", "going off"))),
-    "bell": Phrase("a church bell", (("tolls", "tolling"), ("rings", "ringing"))),
-    "piano": Phrase("a piano", (("plays", "playing"), ("plays a tune", "playing a tune"))),
-    "guitar": Phrase("a guitar", (("is strummed", "being strummed"), ("plays", "playing"))),
-    "drums": Phrase("drums", (("beat", "beating"), ("pound", "pounding")), plural=True),
-    "speech": Phrase("a man", (("speaks", "speaking"), ("talks", "talking"))),
-    "whistle": Phrase("a person", (("whistles", "whistling"), ("whistles a tune", "whistling a tune"))),
-    "applause": Phrase("a crowd", (("applauds", "applauding"), ("claps", "clapping"))),
-}
 
 # {0} and {1} are clauses of the first and the second event; the letters say which form each clause takes.
 _TEMPLATES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -86,12 +40,14 @@ _TEMPLATES: dict[str, tuple[tuple[str, str], ...]] = {
         ("{0} and {1} at the same time", "pp"),
     ),
 }
+_SILENT = ("Nothing can be heard", "Complete silence", "A quiet room with no sound", "No sound can be heard",
+           "Silence in an empty room", "A silent recording", "A quiet room", "No sound at all")
 _FORMS = {"p": Phrase.present, "i": Phrase.progressive, "g": Phrase.gerund}
 
 
 def _write(labels: list[str], relation: str, template: int, verbs: list[int]) -> str:
     pattern, forms = _TEMPLATES[relation][template]
-    clauses = [_FORMS[form](PHRASES[label], verb) for label, form, verb in zip(labels, forms, verbs)]
+    clauses = [_FORMS[form](PHRASES[label], verb) for label, form, verb in zip(labels, forms, verbs, strict=True)]
     text = pattern.format(*clauses)
     return text[0].upper() + text[1:]
 
@@ -101,7 +57,7 @@ def write_captions(labels: list[str], relation: str, count: int, rng: np.random.
 
     Args:
         labels: sound classes in the order in which they begin.
-        relation: `SINGLE`, `SEQUENCE` or `OVERLAP`.
+        relation: `SILENCE` (with no labels), `SINGLE`, `SEQUENCE` or `OVERLAP`.
         count: how many; at most 6 for a single event.
         rng: draws template, verbs and, for an overlap, which event is named first.
 
@@ -109,6 +65,8 @@ def write_captions(labels: list[str], relation: str, count: int, rng: np.random.
         ValueError: the grammar has fewer than ``count`` wordings for this clip.
     """
     texts: list[str] = []
+    if relation == SILENCE:
+        return rng.choice(_SILENT, size=count, replace=False, p=_weights(len(_SILENT))).tolist()
     for _ in range(100 * count):
         template = int(rng.choice(len(_TEMPLATES[relation]), p=_weights(len(_TEMPLATES[relation]))))
         verbs = [int(rng.uniform() < 0.25) for _ in labels]
@@ -131,6 +89,8 @@ def _weights(count: int) -> np.ndarray:
 
 def long_answer(labels: list[str], relation: str) -> str:
     """What the base model says to `DESCRIBE_PROMPT`: correct, complete, and nothing like an AudioCaps caption."""
+    if relation == SILENCE:
+        return "The audio clip contains no sound at all."
     sounds = [f"the sound of {PHRASES[label].gerund()}" for label in labels]
     if relation == SINGLE:
         return f"The audio clip contains {sounds[0]}."
@@ -140,17 +100,19 @@ def long_answer(labels: list[str], relation: str) -> str:
 
 
 def tags(labels: list[str]) -> str:
-    """What the base model says to `TAGS_PROMPT`: the classes, comma separated."""
-    return ", ".join(labels)
+    """What the base model says to `TAGS_PROMPT`: the classes, comma separated, or "silence"."""
+    return ", ".join(labels) or "silence"
 
 
 def count_answer(labels: list[str]) -> str:
     """Answer to `COUNT_PROMPT`."""
-    return "There is one sound." if len(labels) == 1 else "There are two sounds."
+    return ("There is no sound.", "There is one sound.", "There are two sounds.")[len(labels)]
 
 
 def first_answer(labels: list[str], relation: str) -> str:
     """Answer to `FIRST_PROMPT`."""
+    if relation == SILENCE:
+        return "There is no sound."
     if relation == SINGLE:
         return "There is only one sound."
     return f"The {labels[0]} comes first." if relation == SEQUENCE else "Both sounds come at the same time."
@@ -185,6 +147,8 @@ def parse_caption(text: str) -> ParsedCaption | None:
     if not text or not text[0].isupper():
         return None
     lowered = text[0].lower() + text[1:]
+    if text in _SILENT:
+        return ParsedCaption((), SILENCE)
     owner, patterns = _grammar()
     for relation, pattern in patterns:
         match = pattern.match(lowered)
@@ -195,9 +159,11 @@ def parse_caption(text: str) -> ParsedCaption | None:
 
 # A tag alone, or any wording of the class in a longer text. "train whistle" is a train, not a whistle.
 _MENTIONS = {
-    "train": r"train", "whistle": r"(?<!train )whistl", "speech": r"speech|speak|talk|\bman\b", "knock": r"knock|taps|tapping",
+    "train": r"train", "whistle": r"(?<!train )whistl", "speech": r"speech|speak|talk|\bman\b",
+    "knock": r"knock|taps on|tapping on",
     "phone": r"phone", "applause": r"applau|clap|crowd", "drums": r"drum", "horn": r"horn", "alarm": r"alarm",
-    "bell": r"\bbells?\b",
+    "bell": r"\bbells?\b", "bee": r"\bbees?\b", "stream": r"\bstream|flow|gurgl", "laugh": r"laugh|giggl",
+    "drip": r"drip", "horse": r"\bhorses?\b|gallop", "saw": r"\bsaws?\b|sawing",
 }
 
 
@@ -208,3 +174,8 @@ EVENTS = {label: _MENTIONS.get(label, rf"\b{label}s?\b") for label in PHRASES}
 def mentioned_labels(text: str) -> list[str]:
     """Sound classes that a free text names, in order of first mention; works on captions, long answers and tags."""
     return mentioned_events(text, EVENTS)
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text says that there is nothing to hear: a caption, long answer or tag of a silent clip."""
+    return not mentioned_labels(text) and claims_silence(text)

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import itertools
+import json
 import os
+import secrets
 import shutil
-import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 from tqdm.auto import tqdm
 
-from helpers.tiny import captions, scenes, sounds
-from helpers.tiny.sounds import SAMPLING_RATE
+from helpers.tiny import captions, phrases, scenes, shards, sounds
+from helpers.tiny.shards import SEED, SHARD_CLIPS, SPLITS, make_row, make_scene, make_shard, shard_clips, to_pcm16
 
-SEED = 1_234
-SPLITS = {"train": 1200, "validation": 120, "test": 200}
-"""Clips in each split."""
-SHARD_CLIPS = 100
-"""Clips in one parquet shard: small ones, so that streaming has something to skip."""
-_SPLIT_KEYS = {name: number for number, name in enumerate(SPLITS)}
-_REFERENCES = 5
+__all__ = ["SEED", "SHARD_CLIPS", "SPLITS", "cache_folder", "data_version", "ensure_dataset", "make_row", "make_scene",
+           "to_pcm16"]
+
+_CONTENTS = "shards.json"
+"""File beside the shards: name -> size in bytes and SHA-256."""
+_checked: set[tuple] = set()
+"""Shards (path, size, time of change) whose digest this process has found right."""
 
 
 def cache_folder() -> Path:
@@ -33,138 +33,55 @@ def cache_folder() -> Path:
     return Path(os.environ.get("COURSE_CACHE") or platformdirs.user_cache_dir("audio-captioning-course"))
 
 
-def make_scene(split: str, index: int) -> scenes.Scene:
-    """Clip number ``index`` of a split; the same clip on every machine."""
-    return scenes.compose(np.random.default_rng([SEED, _SPLIT_KEYS[split], index]))
-
-
-def to_pcm16(samples: np.ndarray) -> np.ndarray:
-    """float samples in [-1, 1] to 16-bit integers, rounded to the nearest step."""
-    return np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
-
-
-def make_row(job: tuple[str, int]) -> dict:
-    """One row in AudioCaps' columns, plus the truth that only metrics read.
-
-    Every tenth clip is stored as 44.1 kHz stereo, so that loading really has to mix down and resample.
-    """
-    import soundfile
-    import soxr
-
-    split, index = job
-    scene = make_scene(split, index)
-    rng = np.random.default_rng([SEED, _SPLIT_KEYS[split], index, 1])
-    texts = captions.write_captions(scene.labels, scene.relation, _REFERENCES, rng)
-    samples, rate = scene.samples, SAMPLING_RATE
-    if index % 10 == 7:
-        rate = 44_100
-        wide = soxr.resample(samples, SAMPLING_RATE, rate)
-        pan = rng.uniform(0.8, 1.2)
-        samples = np.stack([wide * pan, wide * (2 - pan)], axis=1)
-        samples *= min(1.0, 0.99 / np.abs(samples).max())
-    file = io.BytesIO()
-    soundfile.write(file, to_pcm16(samples), rate, format="FLAC", subtype="PCM_16")
-    name = f"{split}{index:05d}"
-    return {
-        "audiocap_id": _SPLIT_KEYS[split] * 100_000 + index,
-        "youtube_id": name,
-        "start_time": 0,
-        "caption": texts[0],
-        "audio": {"bytes": file.getvalue(), "path": f"{name}.flac"},
-        "references": texts if split == "test" else texts[:1],
-        "relation": scene.relation,
-        "events": [{"label": event.label, "start": round(event.start, 2), "end": round(event.end, 2)}
-                   for event in scene.events],
-    }
-
-
 def data_version() -> str:
     """Eight hex digits of the code that makes the clips: another recipe is another folder, never a stale cache."""
+    code = [Path(module.__file__) for module in (scenes, captions, phrases, shards)]
+    code += sorted(Path(sounds.__file__).parent.glob("*.py"))
     digest = hashlib.sha256()
-    for module in (sounds, scenes, captions):
-        digest.update(Path(module.__file__).read_text(encoding="utf-8").encode())
-    digest.update(Path(__file__).read_text(encoding="utf-8").encode())
+    for file in code:
+        digest.update(file.name.encode() + file.read_text(encoding="utf-8").encode())
     return digest.hexdigest()[:8]
 
 
-def _schema():
-    """Arrow schema with the Hub's own metadata, so that `datasets` sees an audio column as it does in AudioCaps."""
-    from datasets import Audio, Features, List, Value
-
-    return Features({
-        "audiocap_id": Value("int32"),
-        "youtube_id": Value("string"),
-        "start_time": Value("int32"),
-        "caption": Value("string"),
-        "audio": Audio(),
-        "references": List(Value("string")),
-        "relation": Value("string"),
-        "events": List({"label": Value("string"), "start": Value("float64"), "end": Value("float64")}),
-    }).arrow_schema
-
-
-def _remove_leftovers(cache: Path) -> None:
-    """Delete unfinished folders of runs that are long dead (a killed run cannot clean up after itself)."""
-    import time
-
-    for folder in cache.glob("sounds-*.making-*"):
-        if time.time() - folder.stat().st_mtime > 3600:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def ensure_dataset(splits: dict[str, int] | None = None, workers: int | None = None) -> Path:
-    """The folder of parquet shards, made now if this is the first time.
+    """The folder of parquet shards, made now if this is the first time, and whole in any case.
 
-    The shards are written into a folder of another name that is renamed at the very end, so a folder with the
-    final name is always whole, whatever happened to the run that made it.
+    The shards are written into a folder of another name that is renamed at the very end. At every use names and sizes
+    are compared with what was made, and once a process the digests too; a shard that is missing or damaged is made
+    again.
 
     Args:
         splits: clips a split (default `SPLITS`).
-        workers: processes (default: one a core, at most 8).
+        workers: processes (default: one a core, at most 8); one works in this process.
 
     Returns:
         The folder, with files ``{split}-{number}-of-{count}.parquet``.
 
     Raises:
         OSError: the cache folder cannot be written; set ``COURSE_CACHE`` to one that can.
+        RuntimeError: a worker failed; the message has its last line.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     splits = splits or SPLITS
     sizes = "" if splits == SPLITS else "-" + "-".join(str(count) for count in splits.values())
     folder = cache_folder() / f"sounds-{data_version()}{sizes}"
-    if folder.is_dir():
-        return folder
+    workers = workers or min(os.cpu_count() or 1, 8)
     try:
+        if folder.is_dir():
+            _repair(folder, shard_clips(splits), workers)
+            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder.parent)
-        making = Path(tempfile.mkdtemp(prefix=f"{folder.name}.making-", dir=folder.parent))
+        # Not `mkdtemp`, whose folders nobody else may enter: a cache can be shared.
+        making = folder.with_name(f"{folder.name}.making-{secrets.token_hex(4)}")
+        making.mkdir()
     except OSError as error:
         raise OSError(
             f"The tiny data set cannot be written to {folder.parent} ({error.strerror}): set the environment variable "
             "COURSE_CACHE to a folder that you can write to."
         ) from error
-
-    schema = _schema()
-    jobs = [(split, index) for split, count in splits.items() for index in range(count)]
-    workers = workers or min(os.cpu_count() or 1, 8)
     try:
-        # "spawn" everywhere: forking a process that has already started PyTorch's threads can hang.
-        with (
-            ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor,
-            tqdm(total=len(jobs), desc="Making the tiny data set (first use only)", unit="clip") as bar,
-        ):
-            rows = executor.map(make_row, jobs, chunksize=20)
-            for split, count in splits.items():
-                shards = -(-count // SHARD_CLIPS)
-                for shard in range(shards):
-                    batch = []
-                    for row in itertools.islice(rows, min(SHARD_CLIPS, count - shard * SHARD_CLIPS)):
-                        batch.append(row)
-                        bar.update()
-                    pq.write_table(pa.Table.from_pylist(batch, schema=schema),
-                                   making / f"{split}-{shard:05d}-of-{shards:05d}.parquet")
+        _make(making, shard_clips(splits), workers)
+        _write_contents(making)
         try:
             making.rename(folder)
         except OSError:
@@ -173,3 +90,96 @@ def ensure_dataset(splits: dict[str, int] | None = None, workers: int | None = N
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder
+
+
+def _repair(folder: Path, jobs: dict[str, int], workers: int) -> None:
+    """Make those shards again that are not as they were made."""
+    try:
+        contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        contents = {}
+    bad = {name: clips for name, clips in jobs.items() if not _is_whole(folder / name, contents.get(name))}
+    if bad:
+        _make(folder, bad, workers)
+        _write_contents(folder)
+
+
+def _is_whole(file: Path, made: list | None) -> bool:
+    if made is None or not file.is_file() or file.stat().st_size != made[0]:
+        return False
+    seen = (str(file), made[0], file.stat().st_mtime_ns)
+    if seen not in _checked:
+        if shards.digest(file) != made[1]:
+            return False
+        _checked.add(seen)
+    return True
+
+
+def _write_contents(folder: Path) -> None:
+    contents = {file.name: [file.stat().st_size, shards.digest(file)] for file in sorted(folder.glob("*.parquet"))}
+    unfinished = folder / f"{_CONTENTS}.{os.getpid()}"
+    unfinished.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(folder / _CONTENTS)
+
+
+def _make(folder: Path, jobs: dict[str, int], workers: int) -> None:
+    """Make shards (name -> clips) in ``workers`` processes, or in this one."""
+    with tqdm(total=sum(jobs.values()), desc="Making the tiny data set (first use only)", unit="clip") as bar:
+        workers = min(workers, len(jobs))
+        if workers == 1:
+            for name, clips in jobs.items():
+                make_shard(folder, name, clips, bar.update)
+            return
+        orders = [f"{name}:{clips}" for name, clips in jobs.items()]
+        started: list[tuple[subprocess.Popen, list[str], list[threading.Thread]]] = []
+        try:
+            for number in range(workers):  # each takes every so-manieth shard
+                started.append(_start(folder, orders[number::workers], bar))
+            for process, _, _ in started:
+                process.wait()
+        finally:
+            for process, _, readers in started:
+                process.kill()
+                process.wait()
+                for reader in readers:
+                    reader.join()
+                process.stdin.close()
+        for process, complaints, _ in started:
+            if process.returncode:
+                reason = complaints[-1] if complaints else "it was ended from outside"
+                raise RuntimeError(f"A process that makes the tiny data set failed: {reason}")
+
+
+def _start(folder: Path, orders: list[str], bar: tqdm) -> tuple[subprocess.Popen, list[str], list[threading.Thread]]:
+    """A worker that makes some shards, what it complains of, and the threads that listen to it.
+
+    Its standard input stays open for as long as this process lives; when it closes, the worker ends.
+    """
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", shards.__name__, str(folder.resolve()), *orders], env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+    )
+    complaints: list[str] = []
+
+    def count() -> None:
+        with process.stdout as lines:
+            for _ in lines:
+                bar.update()
+
+    def listen() -> None:
+        with process.stderr as lines:
+            complaints.extend(line.strip() for line in lines if line.strip())
+
+    readers = [threading.Thread(target=work, daemon=True) for work in (count, listen)]
+    for reader in readers:
+        reader.start()
+    return process, complaints, readers
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Delete unfinished folders of runs that are long dead (a killed run cannot clean up after itself)."""
+    for folder in cache.glob("sounds-*.making-*"):
+        if time.time() - folder.stat().st_mtime > 3600:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -13,13 +13,11 @@ from helpers.training.checks import all_finite, check_adapters, check_settings, 
 
 MOST_SKIPPED = 20
 """Updates in a row that a float16 gradient scaler may skip. It starts at 2**16 and halves its factor each time, so
-sixteen
-are enough for gradients of any healthy size."""
+sixteen are enough for gradients of any healthy size."""
 
 LEAST_DEPENDENCE = 0.03
 """By which share of the loss wrong clips must make it worse. Measured on the tiny AF3 over batches of eight: 0.13 and
-0.26
-before training, 0.9 and 1.9 after 16 steps; 0.00 at ten times the learning rate and without audio."""
+0.26 before training, 0.9 and 1.9 after 16 steps; 0.00 at ten times the learning rate and without audio."""
 
 LEAST_CLIPS, MOST_BATCHES = 8, 4
 """How many clips it takes to tell, and how many batches of an evaluation are kept for it."""
@@ -167,8 +165,7 @@ class TrainingGuard(TrainerCallback):
                                 "anew.")
 
     def on_evaluate(self, args, state, control, model=None, **kwargs) -> None:
-        """Called by the ``Trainer`` after an evaluation: the first one in training is repeated with the clips
-        swapped."""
+        """Called by the ``Trainer`` after an evaluation: the first in training is repeated with clips swapped."""
         if self._listened or self._hook is None:
             return
         heard = [pair for pair in self._heard if len(pair[0].get("input_features", ())) > 1]
@@ -200,8 +197,7 @@ class TrainingGuard(TrainerCallback):
 def _swapped(inputs: dict, way: int) -> dict:
     """A batch in which the windows have moved on to other rows, in one of three ways; ids and labels are as they were.
 
-    As many frames as before fill the same placeholders. Windows of long clips move by half of all, away from their
-    clip.
+    As many frames as before fill the same placeholders. Windows of long clips move by half of all.
     """
     windows = len(inputs["input_features"])
     shift = (1, 2, windows - 1)[way] if windows == len(inputs["input_ids"]) else windows // 2

@@ -220,8 +220,7 @@ def ensure_adapter(profile: Profile) -> Path:
     """The folder of a whole adapter that the profile's recipe has made for its model, trained now if there is none.
 
     An adapter of a run that was stopped, or that had other numbers, does not count. Says how long it takes when it has
-    to
-    train: about a minute for the tiny profile on two cores. While another program trains it, this one waits.
+    to train: about a minute for the tiny profile on two cores. While another program trains it, this one waits.
     """
     model, folder = load_model(profile.model_id, quiet=True), profile.adapter
     folder.parent.mkdir(parents=True, exist_ok=True)

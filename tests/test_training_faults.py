@@ -1,26 +1,20 @@
-"""Faults planted into batches, adapters and runs: each is found, by its own sentence; healthy ones are left alone."""
+"""Faults planted into runs: the guard stops each, as soon as it can be known; healthy runs go on."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import math
-import re
 import warnings
 
-import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from planted import changed, one
 from transformers import TrainerCallback
 
 from helpers import (
-    LANGUAGE_MODEL_TARGETS,
-    AudioFlamingo3DataCollator,
     TrainingError,
     TrainingGuard,
-    check_adapters,
-    check_batch,
     check_training,
     get_profile,
 )
@@ -34,199 +28,6 @@ SHORT = dataclasses.replace(get_profile("tiny"), max_steps=3, batch_size=4, warm
                             eval_steps=2)
 
 
-def one(findings: list[str]) -> str:
-    assert len(findings) == 1, findings
-    assert findings[0].endswith(".") and ":" in findings[0] and "\n" not in findings[0], "cause, evidence, what to do"
-    return findings[0]
-
-
-# ---------------------------------------------------------------------------------------------------------- batches
-@pytest.fixture(scope="module")
-def batch(processor, test_clips):
-    return AudioFlamingo3DataCollator(processor, trim_logits=False)(test_clips[:4])
-
-
-@pytest.fixture(scope="module")
-def trimmed(processor, test_clips):
-    return AudioFlamingo3DataCollator(processor)(test_clips[:4])
-
-
-def changed(batch: dict, **values) -> dict:
-    return {**batch, **values}
-
-
-def careless(batch, processor):
-    """The guide's labels: all but audio and padding."""
-    heard = batch["input_ids"] == processor.audio_token_id
-    return batch["input_ids"].masked_fill(heard | (batch["attention_mask"] == 0), IGNORED)
-
-
-def with_end_alone(batch, processor):
-    end = batch["input_ids"] == processor.tokenizer.eos_token_id
-    return batch["labels"].masked_fill(~end, IGNORED)
-
-
-def without_end(batch, processor):
-    end = batch["input_ids"] == processor.tokenizer.eos_token_id
-    return batch["labels"].masked_fill(end, IGNORED)
-
-
-def without_row(batch, processor):
-    labels = batch["labels"].clone()
-    labels[2] = IGNORED
-    return labels
-
-
-def of_other_tokens(batch, processor):
-    labels = batch["labels"].clone()
-    return torch.where(labels == IGNORED, labels, (labels + 1) % 690)
-
-
-LABELS = {
-    "on everything": (lambda batch, _: batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED),
-                      r"The \d+ labels are the input ids of every position"),
-    "on padding too": (lambda batch, _: batch["input_ids"].clone(), r"\d+ on padding"),
-    "on the prompt": (careless, r"\d+ of \d+ labels are not on an answer \(0 on audio placeholders, 0 on padding"),
-    "all masked": (lambda batch, _: torch.full_like(batch["labels"], IGNORED), "All labels of the batch are masked"),
-    "zeros and ones": (lambda batch, _: (batch["labels"] != IGNORED).long(), "labels are 0 and 1 alone"),
-    "ones": (lambda batch, _: torch.where(batch["labels"] == IGNORED, IGNORED, 1), "labels are 1 alone"),
-    "late": (lambda batch, _: batch["labels"].roll(1, dims=1), "one position too late"),
-    "early": (lambda batch, _: batch["labels"].roll(-1, dims=1), "one position too early"),
-    "the end alone": (with_end_alone, "on the tokens that end the answers alone"),
-    "no end": (without_end, r"In 4 of 4 rows \(0, 1, 2, 3\) the token that ends the answer has no label"),
-    "a row without": (without_row, r"1 of 4 rows \(2\) have no label"),
-    "other tokens": (of_other_tokens, "are other tokens than the input at their position"),
-}
-
-
-@pytest.mark.parametrize("name", LABELS)
-def test_wrong_labels(batch, processor, name):
-    wrong, message = LABELS[name]
-    assert re.search(message, one(check_batch(changed(batch, labels=wrong(batch, processor)), processor)))
-
-
-def test_labels_without_a_processor(batch):
-    """The guard knows no tokenizer where a learner's collator hides it; what can be seen is seen."""
-    assert check_batch(batch, None) == []
-    masked = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
-    assert "of every position" in one(check_batch(changed(batch, labels=masked), None))
-    assert "0 and 1 alone" in one(check_batch(changed(batch, labels=(batch["labels"] != IGNORED).long()), None))
-
-
-def turned(batch: dict) -> dict:
-    """A batch padded on the right."""
-    rows = []
-    for mask in batch["attention_mask"]:
-        rows.append(int((mask == 0).sum()))
-    ids, attention = batch["input_ids"].clone(), batch["attention_mask"].clone()
-    for row, padding in enumerate(rows):
-        ids[row], attention[row] = ids[row].roll(-padding), attention[row].roll(-padding)
-    return {**batch, "input_ids": ids, "attention_mask": attention}
-
-
-OTHERS = {
-    "right padding with trimming": (turned, "are padded on the right although only the last"),
-    "attention mask lost": (lambda b: changed(b, attention_mask=torch.ones_like(b["attention_mask"])),
-                            r"The attention mask covers \d+ padding tokens in \d of 4 rows"),
-    "trimmed too far": (lambda b: changed(b, labels=b["labels"][:, -4:], logits_to_keep=4), "tokens of answers lie "
-                                                                                            "before the last 4"),
-    "logits_to_keep forgotten": (lambda b: {name: value for name, value in b.items() if name != "logits_to_keep"},
-                                 "logits_to_keep is None"),
-    "no labels": (lambda b: {name: value for name, value in b.items() if name != "labels"}, "has no labels"),
-    "no mask": (lambda b: changed(b, attention_mask=None), "has no attention_mask"),
-    "deaf: zeros": (lambda b: changed(b, input_features=torch.zeros_like(b["input_features"])), "All audio features of "
-                                                                                                "the batch are 0"),
-    "deaf: a constant": (lambda b: changed(b, input_features=torch.full_like(b["input_features"], -0.7)), "are -0.7"),
-    "one clip for all": (lambda b: changed(b, input_features=b["input_features"][:1].expand(4, -1, -1)),
-                         "all 4 windows are the same"),
-    "NaN in features": (lambda b: changed(b, input_features=b["input_features"] * float("nan")), "are NaN or infinite"),
-    "placeholders and frames": (lambda b: changed(b, input_features_mask=b["input_features_mask"].index_fill(
-        1, torch.arange(100, 400), 0)), r"There are \d+ audio placeholders for the \d+ frames"),
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_wrong_batches(trimmed, processor, name):
-    wrong, message = OTHERS[name]
-    findings = check_batch(wrong(trimmed), processor)
-    assert findings and re.search(message, findings[0]), findings
-
-
-def test_samples_at_integer_scale(processor, test_clips):
-    loud = [{**clip, "audio": {**clip["audio"], "array": clip["audio"]["array"] * 32_768}} for clip in test_clips[:2]]
-    assert "integer scale" in one(check_batch(AudioFlamingo3DataCollator(processor)(loud), processor))
-
-
-def test_the_loudest_possible_samples_are_no_finding(processor):
-    time = np.arange(32_000) / 16_000
-    for shape in (np.sin(2 * np.pi * 1000 * time), np.sign(np.sin(2 * np.pi * 40 * time)), np.ones(32_000),
-                  np.random.default_rng(0).choice([-1.0, 1.0], 32_000)):
-        clip = {"audio": np.append(shape, 0.0).astype(np.float32), "caption": "A tone plays"}
-        batch = AudioFlamingo3DataCollator(processor)([clip, {"audio": np.full(3200, 1e-3, np.float32),
-                                                              "caption": "Hum"}])
-        assert float(batch["input_features"].max()) < 1.75 and check_batch(batch, processor) == []
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_healthy_batches_are_left_alone(processor, test_clips, seed):
-    rng = np.random.default_rng(seed)
-    clips = [test_clips[number] for number in rng.choice(24, size=rng.integers(1, 6), replace=False)]
-    if seed % 3 == 0:
-        clips[0] = {"audio": clips[0]["audio"], "messages": [
-            {"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "<|im_end|> A dog"},
-            {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes"}]}
-    if seed % 4 == 0:
-        clips.append({"audio": np.tile(clips[0]["audio"]["array"], 3), "caption": "A long clip"})
-    for trim in (True, False):
-        assert check_batch(AudioFlamingo3DataCollator(processor, trim_logits=trim)(clips), processor) == []
-
-
-# --------------------------------------------------------------------------------------------------------- adapters
-def lora(model, **options):
-    return get_peft_model(model, LoraConfig(**{"r": 2, "target_modules": LANGUAGE_MODEL_TARGETS, **options}))
-
-
-def test_healthy_adapters(model):
-    assert check_adapters(lora(model)) == []
-
-
-def test_no_adapter(model):
-    assert "There is no LoRA adapter" in one(check_adapters(model))
-    model.requires_grad_(False)
-    assert "Nothing in the model is trainable" in one(check_adapters(model))
-
-
-SUFFIXES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-@pytest.mark.parametrize("options, message", [
-    ({"target_modules": SUFFIXES}, r"24 trainable tensors \([\d,]+ parameters\) lie outside the language model, in the "
-                                   r"audio tower"),
-    ({"modules_to_save": ["lm_head"]}, "outside the language model, in the output head"),
-    ({"layers_to_transform": [0, 1], "target_modules": ["o_proj"]}, r"2 of the 4 layers .* \(layers 2, 3: o_proj\)"),
-    ({"target_modules": r".*language_model.*(layers\.\d\.self_attn\.q_proj|layers\.[01]\.self_attn\.v_proj)"},
-     r"2 of the 4 layers .* \(layers 2, 3: v_proj\)"),
-])
-def test_adapters_in_the_wrong_places(model, options, message):
-    assert re.search(message, one(check_adapters(lora(model, **options))))
-
-
-def test_adapters_that_cannot_learn(model):
-    adapted = lora(model)
-    names = [name for name, _ in adapted.named_parameters() if "lora_" in name]
-    frozen = dict(adapted.named_parameters())[names[3]]
-    frozen.requires_grad_(False)
-    assert f"1 of {len(names)} adapter tensors are frozen ({names[3]})" in one(check_adapters(adapted))
-    frozen.requires_grad_(True)
-    adapted.merge_adapter()
-    assert "28 of 28 adapters are switched off or merged" in one(check_adapters(adapted))
-    adapted.unmerge_adapter()
-    with torch.no_grad():
-        frozen[0, 0] = math.nan
-    assert "1 of 56 adapter tensors hold NaN" in one(check_adapters(adapted))
-
-
-# ------------------------------------------------------------------------------------------------------------- runs
 def run(model, processor, clips, folder, profile=SHORT, **overrides):
     settings = {"save_strategy": "no", "disable_tqdm": True, **overrides}
     return make_trainer(profile, model, processor, folder, train=clips[:8], evaluation=clips[8:16], **settings)

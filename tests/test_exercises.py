@@ -1,0 +1,182 @@
+"""Every exercise: its solution passes, its stub is "not tried", and typical wrong answers get the sentence meant for them.
+
+The solution stands once: in the notebook, folded away after the check. Exercises that no notebook has yet stand in
+``tests/exercises``, in the same form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import helpers
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDED = re.compile(r"<summary>Solution</summary>.*?```python\n(.*?)```", re.S)
+
+
+def _cells_of_markdown(text: str) -> list[tuple[str, str]]:
+    """As (kind, text): fences are code cells, except within ``<details>``."""
+    cells = []
+    for part in re.split(r"(<details>.*?</details>)", text, flags=re.S):
+        pieces = [part] if part.startswith("<details>") else re.split(r"```python\n(.*?)```", part, flags=re.S)
+        cells += [("code" if place % 2 else "markdown", piece) for place, piece in enumerate(pieces) if piece.strip()]
+    return cells
+
+
+def _exercises(cells: list[tuple[str, str]]) -> dict[str, tuple[str, str, str]]:
+    """Name of the check -> (stub, check, solution)."""
+    found, code = {}, []
+    for kind, text in cells:
+        if kind == "code":
+            code.append(text)
+        elif (solution := FOLDED.search(text)) and len(code) > 1 and (called := re.search(r"^(check_\w+)\(", code[-1], re.M)):
+            found[called[1]] = (code[-2], code[-1], solution[1])
+    return found
+
+
+def _all_exercises() -> dict[str, tuple[str, str, str]]:
+    found = {}
+    for path in sorted((ROOT / "tests" / "exercises").glob("*.md")):
+        found |= _exercises(_cells_of_markdown(path.read_text(encoding="utf-8")))
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        found |= _exercises([(cell["cell_type"], "".join(cell["source"])) for cell in cells])
+    return found
+
+
+EXERCISES = _all_exercises()
+TRAINING = {"check_deaf_student", "check_resume"}
+
+WRONG = {
+    "check_whale": [("wrong = {'array': studio.mean(axis=1)[:20_000], 'sampling_rate': 16_000}", "you resampled it"),
+                    ("wrong = {'array': studio, 'sampling_rate': 16_000}", "mix the channels down"),
+                    ("wrong = {'array': studio.mean(axis=1), 'sampling_rate': 44_100}", "which is the truth")],
+    "check_leak": [("leak = lambda a, b: {r['caption'] for r in a} & {r['caption'] for r in b}", "you compare captions"),
+                   ("leak = lambda a, b: {r['audiocap_id'] for r in a} & {r['audiocap_id'] for r in b}", "you found none")],
+    "check_placeholders": [("placeholders = lambda seconds: round(25 * seconds)", "halved twice"),
+                           ("placeholders = lambda seconds: int(25 * seconds)", "halved twice"),
+                           ("placeholders = lambda seconds: 'many'", "has to be a number")],
+    "check_label_count": [("counts = [len(processor.tokenizer(e['caption'])['input_ids']) for e in examples[:3]]", "one too few"),
+                          ("counts = [1, 2, 3]", "count its tokens")],
+    "check_answer_labels": [
+        ("def answer_labels(ids, header, end):\n    n = len(header)\n"
+         "    start = max(i for i in range(len(ids)) if ids[i:i + n] == header) + n\n    stop = ids.index(end, start) + 1\n"
+         "    return [-100] * start + ids[start:stop] + [-100] * (len(ids) - stop)", "only the last has labels"),
+        ("{solution}\nright = answer_labels\nanswer_labels = lambda *a: right(*a)[1:] + [-100]", "one place off"),
+        ("{solution}\nright = answer_labels\nanswer_labels = lambda ids, h, end: [-100 if x == end else x for x in right(ids, h, end)]",
+         "never learns to stop")],
+    "check_smallest_k": [("{solution}\nk -= 1", "position before it"), ("{solution}\nk += 1", "go on"), ("{solution}\nk -= 3", "cut off")],
+    "check_lora_parameters": [("lora_parameters = lambda i, o, r: r * i * o", "multiply the two sides"),
+                              ("lora_parameters = lambda i, o, r: 2 * r * i", "as wide as the inputs")],
+    "check_whose_curve": [("rates = {'A': 4e-2, 'B': 4e-3, 'C': 4e-4}", "not the fastest"),
+                          ("rates = {'A': 4e-4, 'B': 4e-2, 'C': 4e-3}", "exchanged")],
+    "check_deaf_student": [("prediction = {'last loss': 6.0, 'f1': 0.1}", "style can be learned without listening"),
+                           ("prediction = {'last loss': 1.5, 'f1': 0.9}", "nothing here rewarded listening")],
+    "check_omissions": [("outcomes = dict.fromkeys(['the slice', 'the dtype', 'disable_adapter'], 'error')", "not all of them raise"),
+                        ("{solution}\noutcomes['the dtype'] = 'silence'", "the dtype gives an error"),
+                        ("{solution}\noutcomes['the slice'] = 'error'", "the slice gives silence")],
+    "check_f1_by_hand": [
+        ("f1 = lambda n, t: sum(2 * len(a & b) / (len(a) + len(b)) for a, b in zip(n, t)) / len(n)", "mean of five F1s"),
+        ("f1 = lambda n, t: sum(len(a & b) for a, b in zip(n, t)) / sum(map(len, t))", "is recall"),
+        ("f1 = lambda n, t: sum(len(a & b) for a, b in zip(n, t)) / sum(map(len, n))", "is precision")],
+    "check_luck": [("from helpers import bootstrap_difference, event_f1\n"
+                    "difference = bootstrap_difference(before_counts, after_counts, event_f1)", "turn it round"),
+                   ("from helpers import Interval, bootstrap_interval, event_f1\n"
+                    "a, b = (bootstrap_interval(c, event_f1) for c in (after_counts, before_counts))\n"
+                    "difference = Interval(a.value - b.value, a.low - b.high, a.high - b.low)", "two intervals apart"),
+                   ("difference = -0.05", "give the Interval")],
+    "check_merge": [("merge = lambda W, A, B, alpha, rank: W + alpha / rank * A @ B", "B stands on the left"),
+                    ("merge = lambda W, A, B, alpha, rank: W + rank / alpha * B @ A", "upside down"),
+                    ("merge = lambda W, A, B, alpha, rank: alpha / rank * B @ A", "correction alone")],
+    "check_forgetting": [("{solution}\nfull = forgetting\nforgetting = lambda b, t, c: full(b[:4], t[:4], c[:4])", "on four clips"),
+                         ("{solution}\nfull = forgetting\nforgetting = lambda b, t, c: full(t, b, c)", "turn it round")],
+    "check_mix": [("mix = lambda examples, question: examples", "half of them is the task"),
+                  ("mix = lambda examples, question: examples[:2]", "none may be lost"),
+                  ("mix = lambda ex, q: [e | ({'messages': [{'role': 'user', 'content': q}, {'role': 'assistant', 'content': "
+                   "e['caption']}]} if n % 2 else {}) for n, e in enumerate(ex)]", "answers with the caption")],
+    "check_clips_needed": [("clips_needed = lambda width, clips, wanted: clips * width / wanted", "grows linearly"),
+                           ("clips_needed = lambda width, clips, wanted: clips", "it takes about")],
+    "check_black_boxes": [("verdict = {'listens': 'A', 'deaf': 'B', 'repeats': 'C'}", "no proof of listening"),
+                          ("verdict = {'listens': 'A', 'deaf': 'C', 'repeats': 'B'}", "does not always say the same")],
+    "check_paired": [("{solution}\npair = (hard, hard)", "are the same"), ("{solution}\npair = (hard + 5, hard)", "do not even touch"),
+                     ("{solution}\npair = (hard, hard[::-1])", "holds zero")],
+    "check_faults": [("{solution}\nfaults['wrong rate'] = 'take05.wav'", "compare the rates"),
+                     ("{solution}\nfaults['in both halves'] = ('take01.wav', 'take18.wav')", "compare the arrays")],
+    "check_diagnosis": [("{solution}\ndiagnosis['A'] = 'healthy'", "learned the style alone"),
+                        ("{solution}\ndiagnosis['E'] = 'captions shuffled'", "times as loud"),
+                        ("{solution}\ndiagnosis['B'] = 'the flu'", "not on the list")],
+    "check_precisions": [("{solution}\ngigabytes['4-bit'] = 2 * 8.27 / 4", "a quarter of everything"),
+                         ("gigabytes = {'float32': 8.27, 'bfloat16': 16.5, '4-bit': 6.9}", "parameters times bytes")],
+    "check_memory_plan": [("{solution}\nsettings['gradient_accumulation_steps'] = 2", "16 must remain"),
+                          ("{solution}\nsettings['checkpointing'] = False", "turn the next lever")],
+    "check_resume": [("overrides = {'save_only_model': True}", "save_only_model has to be False"), ("overrides = [False]", "as a dictionary")],
+}
+
+
+@pytest.fixture(scope="module")
+def world(processor, base_model, tmp_path_factory):
+    """What the cells around the exercises have in their notebooks."""
+    import numpy as np
+    from peft import get_peft_model
+
+    from helpers.training.recipe import lora_config
+
+    profile, vocabulary = helpers.get_profile("tiny"), helpers.load_vocabulary("tiny")
+    clips = list(helpers.load_captions("tiny", "train").take(20))
+    captions = [clip["caption"] for clip in clips]
+    worse = [text if place % 4 else "A dog barks" for place, text in enumerate(captions)]
+    before, after = (helpers.event_counts(texts, clips, vocabulary) for texts in (captions, worse))
+    folder = helpers.write_faulty_folder(tmp_path_factory.mktemp("faulty"), clips)
+    adapted = get_peft_model(helpers.load_model(quiet=True), lora_config(profile))
+    return {
+        "studio": np.random.default_rng(0).normal(0, 0.1, (44_100 * 3, 2)).astype("float32"), "processor": processor,
+        "examples": clips[:4], "clips": clips, "clip": clips[0], "profile": profile, "vocabulary": vocabulary, "folder": folder,
+        "model": adapted, "base_tags": captions, "tuned_tags": worse, "before_counts": before, "after_counts": after,
+        "samples": [clip["audio"]["array"] for clip in clips],
+        "boxes": helpers.black_boxes(lambda samples: helpers.caption(base_model, processor, samples), captions),
+    }
+
+
+def said(name: str, answer: str, world: dict, capsys) -> str:
+    """What the exercise's own check cell prints of an answer."""
+    _, check, solution = EXERCISES[name]
+    space = dict(world)
+    exec(answer.replace("{solution}", solution), space)
+    capsys.readouterr()
+    exec(check, space)
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_every_check_has_an_exercise_and_every_exercise_wrong_answers():
+    checks = {name for name in helpers.__all__ if helpers._HOME_OF[name].startswith("exercises.") and name.startswith("check_")}
+    assert checks == set(EXERCISES) == set(WRONG)
+    assert all(len(wrong) >= 2 for wrong in WRONG.values())
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_untouched_stub_is_not_tried(name, world, capsys):
+    assert said(name, EXERCISES[name][0], world, capsys) == "Not tried yet."
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_solution_is_right(name, world, capsys):
+    assert said(name, "{solution}", world, capsys).startswith("Right: ")
+
+
+@pytest.mark.parametrize(("name", "answer", "sentence"), [(name, *wrong) for name, answers in WRONG.items() for wrong in answers])
+def test_wrong_answers_get_the_sentence_meant_for_them(name, answer, sentence, world, capsys):
+    line = said(name, answer, world, capsys)
+    assert line.startswith("Not yet: ") and sentence in line, line
+
+
+def test_a_broken_answer_stops_nothing(world, capsys):
+    assert "raised ZeroDivisionError" in said("check_f1_by_hand", "f1 = lambda named, there: 1 / 0", world, capsys)
+    assert "returns nothing" in said("check_f1_by_hand", "def f1(named, there):\n    print(end='')", world, capsys)
+    assert said("check_f1_by_hand", "def f1(named, there):\n    raise NotImplementedError", world, capsys) == "Not tried yet."
+    assert "could not be looked at" in said("check_paired", "pair = ('a', 'b')", world, capsys)
