@@ -87,10 +87,7 @@ def load_captions(source: str | os.PathLike, split: str = "train", keep: int | N
         )
     else:
         stream = _load_hub(source, split) if keep is None else first_rows(source, split, keep)
-    clips = stream.cast_column("audio", DecodedAudio())
-    if is_hub_id(source) and keep is None:
-        clips.on_hub = source, split  # for `group_references`; whatever is made of this stream does not have it
-    return clips
+    return stream.cast_column("audio", DecodedAudio())
 
 
 def _check_split(split: str, available: list[str], source: str) -> None:

@@ -105,7 +105,7 @@ def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | No
     if Path(profile.dataset_id).is_dir():
         train, held_out = folder_splits(scan_folder(profile.dataset_id), profile)
         return stream_clips(train), stream_clips(held_out) if held_out else None
-    stream = load_captions(profile.dataset_id, split="train", keep=profile.train_clips + profile.eval_clips)
+    stream = load_captions(profile.dataset_id, split="train")
     known = (stream.info.splits or {}).get("train")
     if known is not None and known.num_examples is not None and known.num_examples <= profile.train_clips:
         return stream, None  # the Hub says how many there are, and they are all needed
