@@ -31,6 +31,8 @@ class Family:
     processor: str
     mask: str = "input_features_mask"
     """What the processor calls the mask of the features."""
+    pooled: int = 2
+    """Positions of the encoder that make one token for the language model; its second convolution has halved them."""
     one_window: bool = False
     """Whether the encoder hears one window of 30 s; others cut a longer clip into several."""
     estimated: bool = False
@@ -53,7 +55,7 @@ FAMILIES = (
            "MusicFlamingoProcessor", estimated=True),
     Family("Qwen2-Audio", "qwen2_audio", "Qwen2AudioForConditionalGeneration", "Qwen2AudioProcessor",
            mask="feature_attention_mask", one_window=True),
-    Family("GLM-ASR", "glmasr", "GlmAsrForConditionalGeneration", "GlmAsrProcessor"),
+    Family("GLM-ASR", "glmasr", "GlmAsrForConditionalGeneration", "GlmAsrProcessor", pooled=4),
 )
 
 

@@ -27,9 +27,7 @@ def scaled(dtype: torch.dtype, factor: float = 2.0**14):
 
 def test_float16_overflows_and_says_so(processor, sounds):
     model = scaled(torch.float16)
-    with pytest.raises(
-        FloatOverflow, match=r"no numbers in 2 of 2 clips: .* too large for float16, .*dtype=torch.float32"
-    ):
+    with pytest.raises(FloatOverflow, match=r"no numbers in 2 of 2 clips: .* too large for float16, .*torch.float32"):
         caption(model, processor, sounds, max_new_tokens=4)
     with pytest.raises(FloatOverflow):
         AudioTextToTextPipeline(model, processor=processor)(sounds, max_new_tokens=4)

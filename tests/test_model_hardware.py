@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AudioFlamingo3ForConditionalGeneration
 
 from helpers import choose_hardware, get_profile, load_model, precision_arguments
 from helpers.model import hardware
-from helpers.model import loading as models
 from helpers.model.hardware import NotEnoughMemory
 from helpers.model.memory import GIB
 
@@ -139,7 +139,7 @@ def test_what_was_chosen_is_what_from_pretrained_is_given(machine, monkeypatch):
         given.update(settings, source=source)
         raise InterruptedError
 
-    monkeypatch.setattr(models.AudioFlamingo3ForConditionalGeneration, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(AudioFlamingo3ForConditionalGeneration, "from_pretrained", from_pretrained)
     with pytest.raises(InterruptedError):
         load_model(FULL)
     assert (given["source"], given["dtype"], given["device_map"]) == (FULL, torch.float32, {"": 0})

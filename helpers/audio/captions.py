@@ -14,7 +14,9 @@ from pathlib import Path
 from datasets import Audio, Dataset, IterableDataset, get_dataset_split_names, load_dataset
 
 from helpers.audio.folder import columns_of
+from helpers.audio.kept import first_rows
 from helpers.audio.listing import check_rows, list_recordings
+from helpers.audio.references import clips_with_references
 from helpers.audio.samples import load_audio
 from helpers.hub import hub_access, is_hub_id
 from helpers.profiles import SAMPLING_RATE, TINY
@@ -53,7 +55,7 @@ class DecodedAudio(Audio):
         return {"array": array, "sampling_rate": SAMPLING_RATE, "path": name}
 
 
-def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDataset:
+def load_captions(source: str | os.PathLike, split: str = "train", keep: int | None = None) -> IterableDataset:
     """Stream captioned clips: nothing is downloaded or decoded before it is asked for.
 
     Args:
@@ -61,6 +63,8 @@ def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDa
             of audio files with a ``metadata.csv`` that has the columns ``file_name`` and ``caption`` (see
             `list_recordings`; several rows of one file become one example with all of its ``references``).
         split: name of the split.
+        keep: of a data set on the Hub, the first so many rows alone, each read once and kept on this machine (see
+            `first_rows`). For clips that are used again and again.
 
     Returns:
         A streaming dataset. Each example has ``audio`` = ``{"array": float32 mono, "sampling_rate": 16000, "path"}``
@@ -82,7 +86,7 @@ def load_captions(source: str | os.PathLike, split: str = "train") -> IterableDa
             f"'OpenSound/AudioCaps', or {TINY!r}."
         )
     else:
-        stream = _load_hub(source, split)
+        stream = _load_hub(source, split) if keep is None else first_rows(source, split, keep)
     return stream.cast_column("audio", DecodedAudio())
 
 
@@ -135,8 +139,10 @@ def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dic
 
     Returns:
         The clips in the order in which they first appear: each the first row of its clip plus ``references``, a list
-        of one or more texts.
+        of one or more texts. A whole split of the Hub is not streamed for that: see `clips_with_references`.
     """
+    if hasattr(rows, "on_hub") and (whole := clips_with_references(*rows.on_hub, clips)) is not None:
+        return [{**row, "audio": DecodedAudio().decode_example(row["audio"])} for row in whole]
     if isinstance(rows, IterableDataset):
         rows = rows.cast_column("audio", DecodedAudio(decode=False))
     found: dict = {}

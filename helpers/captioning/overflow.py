@@ -1,8 +1,8 @@
 """Captions from numbers that have overflowed, caught at the first token instead of read as ``!!!!!!!!``.
 
-float16 ends at 65,504. Language models of Qwen2's size reach numbers beyond that inside their layers (QwenLM/Qwen3 issues
-761 and 868, huggingface/transformers issue 33294), and what comes out is not a number: the highest score is then token
-0, an exclamation mark, again and again, and nothing raises an error.
+float16 ends at 65,504. Language models of Qwen2's size reach numbers beyond that inside their layers (QwenLM/Qwen3
+issues 761 and 868, huggingface/transformers issue 33294), and what comes out is not a number: the highest score is then
+token 0, an exclamation mark, again and again, and nothing raises an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class CheckFirstScores(LogitsProcessor):
         self.dtype, self._checked = dtype, False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores ``(B, vocabulary)`` as they are; raises `FloatOverflow` if a row holds NaN or infinity, or one value."""
+        """Scores ``(B, vocabulary)`` as they are; `FloatOverflow` if a row holds NaN, infinity, or one value alone."""
         if not self._checked:
             self._checked = True
             sound = scores.isfinite().all(dim=-1) & (scores.amax(dim=-1) > scores.amin(dim=-1))

@@ -79,11 +79,12 @@ def encode_chat(
         raise RuntimeError("The processor's chat template does not show each text of a chat once and in order: load "
                            "the processor that belongs to the model.")
     ids, labels, ending = [], [], False
+    end = answer_marks(processor)[1]
     for number, piece in enumerate(pieces):
         text, taught = texts[int(piece)] if number % 2 else (None, False)
         new = _template_ids(processor, piece, clip_ids) if text is None else encode_text(processor.tokenizer, text)
-        if ending and not (new and new[0] in processor.tokenizer.added_tokens_decoder):
-            new = [processor.tokenizer.eos_token_id, *new]  # the template has no end mark: nobody would learn to stop
+        if ending and new[:1] != [end]:
+            new = [end, *new]  # the template has no end mark: nobody would learn to stop
         ids += new
         labels += new if taught else [*new[:ending], *[IGNORED] * (len(new) - ending)]
         ending = taught  # the first token after an answer is the one that ends it
@@ -141,9 +142,11 @@ def answer_marks(processor: ProcessorMixin) -> tuple[list[int], int]:
     asked = processor.apply_chat_template(user, tokenize=False)
     opened = processor.apply_chat_template(user, tokenize=False, add_generation_prompt=True)
     closed = processor.apply_chat_template([*user, answer], tokenize=False)
-    encode = processor.tokenizer.encode
-    return (encode(opened[len(asked) :], add_special_tokens=False),
-            encode(closed[len(opened) + len("answer") :], add_special_tokens=False)[0])
+    encode, tokenizer = processor.tokenizer.encode, processor.tokenizer
+    rest = encode(closed[len(opened) + len("answer") :], add_special_tokens=False)
+    # A template that marks no end leaves that to the tokenizer's own token.
+    end = rest[0] if rest and rest[0] in tokenizer.added_tokens_decoder else tokenizer.eos_token_id
+    return encode(opened[len(asked) :], add_special_tokens=False), end
 
 
 def answer_labels(processor: ProcessorMixin, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -31,5 +31,5 @@ def choose_checkpointing(model: torch.nn.Module, profile: Profile) -> tuple[bool
     needed = estimate_memory(profile, dtype=model.dtype, quantize=is_quantized(model), checkpointing=False)
     step = needed.total - needed.weights
     fits = step <= free * (1 - HEADROOM)
-    return not fits, (f"Activation checkpointing is {'off' if fits else 'on'}: without it a step takes {step / GB:.1f} GB "
-                      f"beside the weights, and {free / GB:.1f} GB are free.")
+    return not fits, (f"Activation checkpointing is {'off' if fits else 'on'}: without it a step takes {step / GB:.1f} "
+                      f"GB beside the weights, and {free / GB:.1f} GB are free.")

@@ -151,8 +151,8 @@ def _choose_for_an_old_gpu(model: Profile | str, quantize: bool | None, gpus: li
         fits = [True]
     if fits:
         return torch.float32, "this GPU has no bfloat16 units, and float16 may overflow: computed in float32"
-    return torch.bfloat16, ("this GPU has no bfloat16 units, and float16 may overflow, but float32 does not fit: bfloat16, "
-                            "which PyTorch emulates here, slowly")
+    return torch.bfloat16, ("this GPU has no bfloat16 units, and float16 may overflow, but float32 does not fit: "
+                            "bfloat16, which PyTorch emulates here, slowly")
 
 
 def _choose_quantization(model: Profile | str, dtype: torch.dtype, gpus: list[int]) -> tuple[bool, str]:

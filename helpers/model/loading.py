@@ -85,8 +85,7 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
     with hub_access(model_id) as options:
         # Code from a repository is never run, and nobody is asked whether it may be. Revisions are the caller's choice.
         return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, trust_remote_code=False,
-                                             **pinned,
-                                             **options)
+                                             **pinned, **options)
 
 
 def load_model(

@@ -221,7 +221,8 @@ def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequ
         **settings: for `estimate_memory`, such as ``clip_seconds`` or ``checkpointing``.
 
     Returns:
-        Two rows a GPU, in the dtype that `choose_hardware` takes there and in 4 bits; ``show_table([fit.row() for fit in ...])`` shows them.
+        Two rows a GPU, in the dtype that `choose_hardware` takes there and in 4 bits;
+        ``show_table([fit.row() for fit in ...])`` shows them.
     """
     rows = []
     for gpu in gpus:

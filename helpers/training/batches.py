@@ -8,6 +8,7 @@ import torch
 from transformers.processing_utils import ProcessorMixin
 
 from helpers.chat import IGNORED, answer_labels, answer_marks
+from helpers.families import FAMILIES, family_of
 
 LOUDEST_FEATURE = 2.0
 """Whisper's log-mel features, ``(log10(power) + 4) / 4``, of samples in [-1, 1] stay below 1.75: a spectrum of 400
@@ -26,7 +27,7 @@ def check_batch(batch: Mapping, processor: ProcessorMixin | None) -> list[str]:
     Returns:
         One sentence a finding: what is wrong, how that shows, what to do. Empty if all is well.
     """
-    names = ("input_ids", "attention_mask", "labels", "input_features", "input_features_mask")
+    names = ("input_ids", "attention_mask", "labels", "input_features", _mask_name(batch, processor))
     missing = [name for name in names if batch.get(name) is None]
     if missing:
         return [f"The batch has no {' and no '.join(missing)}: let the collator return what the processor gives, and "
@@ -38,6 +39,13 @@ def check_batch(batch: Mapping, processor: ProcessorMixin | None) -> list[str]:
                 f"{keep}: give a label for every position, or for the last K and pass logits_to_keep=K."]
     return [*_padding(ids, mask, keep, processor), *check_labels(ids, mask, labels, processor),
             *_features(batch, processor)]
+
+
+def _mask_name(batch: Mapping, processor: ProcessorMixin | None) -> str:
+    """What the features' mask is called in this batch."""
+    if processor is not None:
+        return family_of(processor).mask
+    return next((family.mask for family in FAMILIES if family.mask in batch), FAMILIES[0].mask)
 
 
 def _rows(rows: torch.Tensor) -> str:
@@ -125,7 +133,7 @@ def _everything(count: int) -> str:
 
 
 def _features(batch: Mapping, processor: ProcessorMixin | None) -> list[str]:
-    features, heard = batch["input_features"], batch["input_features_mask"]
+    features, heard = batch["input_features"], batch[_mask_name(batch, processor)]
     if not torch.isfinite(features).all():
         bad = int((~torch.isfinite(features)).sum())
         return [f"{bad} of {features.numel()} audio features are NaN or infinite: look at the samples of this batch's "
@@ -141,7 +149,8 @@ def _features(batch: Mapping, processor: ProcessorMixin | None) -> list[str]:
     elif valid.numel() and valid.max() > LOUDEST_FEATURE:
         findings.append(f"Audio features reach {float(valid.max()):.1f}, and samples in [-1, 1] give 1.75 at most: the "
                         "samples are at integer scale; divide 16-bit integers by 32768.")
-    if processor is not None:
+    # Several windows of a clip are not told apart here, and GLM-ASR pools over their border.
+    if processor is not None and family_of(processor).pooled == 2:
         frames = heard.sum(dim=-1).long()
         # A convolution of stride 2 and a pooling by 2, as in AudioFlamingo3Processor.
         expected = int((((frames - 1) // 2 + 1 - 2) // 2 + 1).sum())

@@ -22,6 +22,7 @@ from helpers.audio.folder import FolderReport, scan_folder, stream_clips
 from helpers.audio.order import BLOCK, ClipStream, SkipSeen, SkipUnusable
 from helpers.audio.sources import split_by_source
 from helpers.audio.table import CaptionError
+from helpers.audio.windows import accept_trimmed
 from helpers.chat import AudioFlamingo3DataCollator
 from helpers.model.checkpointing import choose_checkpointing
 from helpers.model.hardware import distributed_rank, loader_workers, precision_arguments
@@ -173,7 +174,7 @@ def make_trainer(
     if evaluation is None and "eval_strategy" not in overrides:
         arguments.eval_strategy, arguments.do_eval = IntervalStrategy.NO, False
     callbacks = [*(callbacks or []), TrainingGuard(processor), CheckpointMarker()]
-    collator = AudioFlamingo3DataCollator(processor)
+    collator = AudioFlamingo3DataCollator(processor, trim_windows=accept_trimmed(model))
     if isinstance(train, IterableDataset):
         # Rows of a folder hold names alone, so that all of them can be shuffled together.
         block = None if isinstance((train.features or {}).get("audio"), dict) else BLOCK

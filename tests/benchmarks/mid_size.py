@@ -17,6 +17,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from helpers.audio.windows import accept_trimmed
 from helpers.model.loading import load_processor
 from helpers.profiles import SAMPLING_RATE
 from helpers.tiny.captions import write_captions
@@ -26,7 +27,7 @@ VOCABULARY = 151_672
 """Rows of AF3's output head."""
 WINDOW_SECONDS = 30
 CLIP_SECONDS = 10.0
-"""AudioCaps' clips: 250 placeholders each, although the encoder always hears a whole window."""
+"""AudioCaps' clips: 250 placeholders each; the guide's encoder hears a whole window all the same."""
 
 
 def build_processor() -> AudioFlamingo3Processor:
@@ -66,7 +67,9 @@ def build_model(processor: AudioFlamingo3Processor) -> AudioFlamingo3ForConditio
             "pad_token_id": tokenizer.pad_token_id,
         },
     )
-    return AudioFlamingo3ForConditionalGeneration(config)
+    model = AudioFlamingo3ForConditionalGeneration(config)
+    accept_trimmed(model)  # as `load_model` does; whole windows, such as the guide's, go through it as before
+    return model
 
 
 def make_clips(count: int, split: str) -> list[dict]:
