@@ -111,8 +111,10 @@ def recorded():
 
 def test_on_colab_what_the_course_needs_comes_pinned_and_the_rest_stays(recorded):
     wanted = {canonicalize_name(pin.name): pin.specifier for pin in map(Requirement, wanted_packages(recorded))}
-    # What Colab lacks, or has too old for the course: transformers 5.15.0 and datasets 4.0.0.
-    assert set(wanted) == {"av", "bitsandbytes", "datasets", "transformers"}
+    # What Colab lacks, or has too old for the course: transformers 5.15.0, datasets 4.0.0 and what they stand on.
+    assert set(wanted) == {"av", "bitsandbytes", "datasets", "huggingface-hub", "pyarrow", "transformers"}
+    hub = wanted.pop("huggingface-hub")
+    assert hub.contains("1.33.0") and not hub.contains(recorded("huggingface_hub"))
     for requirement in read_requirements():
         if canonicalize_name(requirement.name) in wanted:
             (pin,) = wanted[canonicalize_name(requirement.name)]

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -47,7 +48,7 @@ def prepare() -> None:
     before = _versions()
     wanted = wanted_packages()
     if wanted:
-        print(f"Installing {', '.join(name.split('=')[0] for name in wanted)}: about a minute.", flush=True)
+        print(f"Installing {', '.join(Requirement(name).name for name in wanted)}: about a minute.", flush=True)
         _pip("install", "--progress-bar", "off", *wanted, constraints=kept_versions())
     if is_in_the_way(installed_version("torchao"), installed_version("peft")):
         _pip("uninstall", "--yes", "torchao")
@@ -61,7 +62,8 @@ def prepare() -> None:
 
 
 def wanted_packages(version_of: Callable[[str], str | None] = installed_version) -> list[str]:
-    """What pip is to install: each package that is missing or too old, in the version that the course pins.
+    """What pip is to install: each package that is missing or too old, in the version that the course pins; of
+    `SAME_MAJOR`, whatever is recent enough.
 
     Raises:
         NotReady: one of `KEPT` is outside the range that the course needs.
@@ -72,7 +74,8 @@ def wanted_packages(version_of: Callable[[str], str | None] = installed_version)
             raise NotReady(f"{requirement.name} {version} is installed here, but the course needs {requirement}: "
                            "choose a newer runtime (Runtime > Change runtime type), for it is never replaced.")
     pins = read_pins()
-    return [f"{requirement.name}=={pins[canonicalize_name(requirement.name)]}" for requirement, _ in unmet]
+    return [str(wanted) if wanted.name in SAME_MAJOR else f"{wanted.name}=={pins[canonicalize_name(wanted.name)]}"
+            for wanted, _ in unmet]
 
 
 def read_pins() -> dict[str, str]:
