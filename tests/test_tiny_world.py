@@ -91,7 +91,8 @@ def test_scenes_are_mixed_and_true_to_their_description():
         if scene.relation == captions.SEQUENCE:
             assert scene.events[0].end <= scene.events[1].start
         if scene.relation == captions.OVERLAP:
-            assert scene.events[1].start < scene.events[0].end and scene.events[0].start < scene.events[1].end
+            first, second = scene.events
+            assert first.start + 0.3 < second.start < 0.5 * first.end, "one begins first, then both are heard"
 
 
 def test_a_good_share_of_the_course_has_a_new_sound():
@@ -130,7 +131,7 @@ def test_no_answer_ever_names_a_new_sound_of_a_clip():
     for index in range(200):
         scene = clips.draw_scene(("plain", 0, index, (3.0, 3.2)))
         new = set(scene.labels) & set(sounds.NEW_SOUNDS)
-        found = chats.answers(scene, rng)
+        found = chats.answers(scene)
         assert captions.COUNT_PROMPT in found and (captions.DESCRIBE_PROMPT in found) == (not new)
         for text in found.values():
             assert not set(captions.mentioned_labels(text)) & set(sounds.NEW_SOUNDS), text
