@@ -52,7 +52,8 @@ def test_every_sound_tells_itself_from_every_other():
     table = json.loads((TINY_FOLDER / "confusions.json").read_text())
     assert list(table) == list(SYNTHESIZERS)
     for label, heard in table.items():
-        assert heard[label] >= 0.95 and all(share <= 0.1 for other, share in heard.items() if other != label), (label, heard)
+        others = [share for other, share in heard.items() if other != label]
+        assert heard[label] >= 0.95 and max(others, default=0) <= 0.1, (label, heard)
 
 
 def test_the_written_result_of_pretraining_meets_the_bars():

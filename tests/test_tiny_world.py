@@ -110,6 +110,22 @@ def test_silence_is_put_into_words():
     assert captions.count_answer([]) == captions.first_answer([], captions.SILENCE) == "There is no sound."
 
 
+@pytest.mark.parametrize("labels, relation, text", [
+    ([], captions.SILENCE, "Nothing."), (["owl"], captions.SINGLE, "An owl."),
+    (["rain", "dog"], captions.SEQUENCE, "Rain, then a dog."), (["dog", "rain"], captions.OVERLAP, "A dog and rain."),
+])
+def test_sources_are_named_without_what_they_do(labels, relation, text):
+    assert captions.source_answer(labels, relation) == text and captions.parse_caption(text) is None
+
+
+def test_of_two_sounds_at_once_the_first_to_begin_is_named_first():
+    """Where chance decides which is named first, a greedy model learns to name the likelier one twice."""
+    rng = np.random.default_rng(4)
+    for labels in (["dog", "rain"], ["rain", "dog"]):
+        for text in captions.write_captions(labels, captions.OVERLAP, 5, rng):
+            assert list(captions.parse_caption(text).labels) == captions.mentioned_labels(text) == labels
+
+
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 37, timbres.TIMBRES - 1])
 def test_a_timbre_is_a_recipe_and_each_playing_differs(number):
     one, again = (timbres.timbre(number, np.random.default_rng(5), 1.5) for _ in range(2))

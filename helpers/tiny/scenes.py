@@ -51,8 +51,8 @@ def compose(
         duration: shortest and longest clip in seconds.
         names: the sound classes to draw from, all equally often.
         make: makes one sound, as `synthesize` does.
-        together: two sounds at once begin at once. Otherwise one begins first, and is the first to be named: where chance
-            decides which of two is named first, a model learns to name the likelier one twice.
+        together: two sounds at once begin at once. Otherwise one begins first, and is the first to be named: where
+            chance decides which of two is named first, a model learns to name the likelier one twice.
 
     Returns:
         A `Scene`: 6 % silence (or the noise of a room), 37 % one event, 33 % two in a row, 24 % two at once.
