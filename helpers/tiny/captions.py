@@ -19,8 +19,9 @@ from helpers.tiny.phrases import PHRASES, Phrase
 TAGS_PROMPT = "What sounds are in the audio?"
 COUNT_PROMPT = "How many sounds are there?"
 FIRST_PROMPT = "Which sound comes first?"
+SOURCE_PROMPT = "What makes the sounds?"
 CAPTION_ONLY_PROMPT = "Write a caption."
-QUESTIONS = (DESCRIBE_PROMPT, TAGS_PROMPT, COUNT_PROMPT, FIRST_PROMPT)
+QUESTIONS = (DESCRIBE_PROMPT, TAGS_PROMPT, COUNT_PROMPT, FIRST_PROMPT, SOURCE_PROMPT)
 """What the base model can be asked about a clip."""
 
 
@@ -59,7 +60,7 @@ def write_captions(labels: list[str], relation: str, count: int, rng: np.random.
         labels: sound classes in the order in which they begin.
         relation: `SILENCE` (with no labels), `SINGLE`, `SEQUENCE` or `OVERLAP`.
         count: how many; at most 6 for a single event.
-        rng: draws template, verbs and, for an overlap, which event is named first.
+        rng: draws template and verbs.
 
     Raises:
         ValueError: the grammar has fewer than ``count`` wordings for this clip.
@@ -70,10 +71,7 @@ def write_captions(labels: list[str], relation: str, count: int, rng: np.random.
     for _ in range(100 * count):
         template = int(rng.choice(len(_TEMPLATES[relation]), p=_weights(len(_TEMPLATES[relation]))))
         verbs = [int(rng.uniform() < 0.25) for _ in labels]
-        order = list(labels)
-        if relation == OVERLAP and rng.uniform() < 0.5:
-            order.reverse()
-        text = _write(order, relation, template, verbs)
+        text = _write(labels, relation, template, verbs)
         if text not in texts:
             texts.append(text)
         if len(texts) == count:
@@ -116,6 +114,14 @@ def first_answer(labels: list[str], relation: str) -> str:
     if relation == SINGLE:
         return "There is only one sound."
     return f"The {labels[0]} comes first." if relation == SEQUENCE else "Both sounds come at the same time."
+
+
+def source_answer(labels: list[str], relation: str) -> str:
+    """Answer to `SOURCE_PROMPT`: who or what, without a verb, such as "A dog, then rain."."""
+    if relation == SILENCE:
+        return "Nothing."
+    text = (", then " if relation == SEQUENCE else " and ").join(PHRASES[label].subject for label in labels)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,13 @@ def raise_encoder(clips: int, held_out: int, steps: int) -> tuple[torch.nn.Modul
     """Stage one: the audio tower, in eval mode, and what was measured of it.
 
     Args:
-        clips: half of them plain, half wide (see `draw_scene`).
-        held_out: plain clips for the confusion table.
+        clips: half of them as in the course, half wide (see `draw_scene`: "together" and "wide").
+        held_out: clips for the confusion table.
         steps: updates of the weights.
     """
     torch.manual_seed(SEED)
     extractor, tower = build_feature_extractor(), build_audio_tower()
-    scenes = [*make_scenes("plain", 0, clips // 2, SHORT), *make_scenes("wide", 1, clips // 2, SHORT)]
+    scenes = [*make_scenes("together", 0, clips // 2, SHORT), *make_scenes("wide", 1, clips // 2, SHORT)]
     inputs, mask = features(extractor, scenes)
     frames = inputs.shape[-1] // 4
     targets = torch.from_numpy(np.stack([frame_targets(scene, frames).astype(bool) for scene in scenes]))
@@ -58,7 +58,7 @@ def raise_encoder(clips: int, held_out: int, steps: int) -> tuple[torch.nn.Modul
     heads = warm_up_encoder(tower, inputs.half(), mask, targets, steps)
     seconds = time.perf_counter() - begun
     tower.eval()
-    held = make_scenes("plain", 2, held_out, SHORT)
+    held = make_scenes("together", 2, held_out, SHORT)
     heard = heard_tags(tower, heads, *features(extractor, held))
     return tower, {"encoder_seconds": round(seconds), "encoder_event_f1": round(event_f1(heard, held), 4),
                    "confusions": confusions(heard, held)}
@@ -78,7 +78,7 @@ def raise_model(tower: torch.nn.Module, clips: int, long_clips: int, steps: int)
     model = build_model(processor)
     model.model.audio_tower.load_state_dict(tower.state_dict())
     model.model.audio_tower.requires_grad_(False)
-    kinds = [(0.4, "plain", 0, clips, SHORT), (0.4, "known", 3, 3 * clips // 4, SHORT),
+    kinds = [(0.4, "plain", 7, clips, SHORT), (0.4, "known", 3, 3 * clips // 4, SHORT),
              (0.1, "wide", 4, clips // 4, SHORT), (0.1, "plain", 5, long_clips, LONG)]
     pools = []
     for weight, kind, pool, count, duration in kinds:
@@ -169,7 +169,7 @@ def main() -> None:
                         " (default: the shipped ones)")
     parser.add_argument("--encoder", type=Path, help="file that keeps the encoder between runs")
     parser.add_argument("--encoder-steps", type=int, default=2000)
-    parser.add_argument("--answer-steps", type=int, default=1200)
+    parser.add_argument("--answer-steps", type=int, default=640)
     parser.add_argument("--clips", type=int, default=12_000)
     parser.add_argument("--long-clips", type=int, default=600)
     parser.add_argument("--held-out", type=int, default=200)

@@ -33,7 +33,7 @@ class Scene:
 
     @property
     def labels(self) -> list[str]:
-        """Sound classes in the order in which they begin; for an overlap, in that of `SYNTHESIZERS`; none: silence."""
+        """Sound classes in the order in which they begin; none: silence."""
         return [event.label for event in self.events]
 
 
@@ -42,6 +42,7 @@ def compose(
     duration: tuple[float, float] = (3.0, 4.0),
     names: Sequence[str] = tuple(SYNTHESIZERS),
     make: Callable[[str, np.random.Generator, float], np.ndarray] = synthesize,
+    together: bool = False,
 ) -> Scene:
     """Draw a clip.
 
@@ -50,6 +51,8 @@ def compose(
         duration: shortest and longest clip in seconds.
         names: the sound classes to draw from, all equally often.
         make: makes one sound, as `synthesize` does.
+        together: two sounds at once begin at once. Otherwise one begins first, and is the first to be named: where
+            chance decides which of two is named first, a model learns to name the likelier one twice.
 
     Returns:
         A `Scene`: 6 % silence (or the noise of a room), 37 % one event, 33 % two in a row, 24 % two at once.
@@ -74,11 +77,13 @@ def compose(
             gap = round(float(rng.uniform(0.0, 0.2)), 2)
             events = [Event(first, round(float(rng.uniform(0, 0.1)), 2), middle), Event(second, middle + gap, length)]
         else:
-            ordered = sorted((first, second), key=names.index)
+            ordered = sorted((first, second), key=names.index) if together else (first, second)
+            latest = (0.1, 0.1) if together else (0.05, 0.3)
+            earliest = (0.0, 0.0) if together else (0.0, 0.2)
             events = [
-                Event(label, round(float(rng.uniform(0, 0.1) * length), 2),
+                Event(label, round(float(rng.uniform(low, high) * length), 2),
                       round(float(rng.uniform(0.9, 1) * length), 2))
-                for label in ordered
+                for label, low, high in zip(ordered, earliest, latest, strict=True)
             ]
 
     track = np.zeros(int(round(length * SAMPLING_RATE)))

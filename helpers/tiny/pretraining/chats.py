@@ -12,16 +12,13 @@ _TRAIT_PROMPTS = (traits.KIND_PROMPT, traits.PITCH_PROMPT, traits.RHYTHM_PROMPT)
 _NAMEABLE = frozenset(KNOWN_SOUNDS)
 
 
-def answers(scene: Scene, rng: np.random.Generator) -> dict[str, str]:
+def answers(scene: Scene) -> dict[str, str]:
     """Prompt -> right answer, for every question that the base model may be asked about this clip.
 
     No answer names a new sound: of a clip with one, the base is told how many sounds there are and what they are
     like, never what they are. Of timbres, which have no traits, it is told their number alone.
     """
     labels, relation = scene.labels, scene.relation
-    if relation == captions.OVERLAP and rng.uniform() < 0.5:
-        # Neither comes first, so what is learned is to name next the one that is not named yet.
-        labels = labels[::-1]
     found = {captions.COUNT_PROMPT: captions.count_answer(labels)}
     if set(labels) <= _NAMEABLE or relation != captions.SEQUENCE:
         found[captions.FIRST_PROMPT] = captions.first_answer(labels, relation)
@@ -31,16 +28,18 @@ def answers(scene: Scene, rng: np.random.Generator) -> dict[str, str]:
     if set(labels) <= _NAMEABLE:
         found[captions.DESCRIBE_PROMPT] = captions.long_answer(labels, relation)
         found[captions.TAGS_PROMPT] = captions.tags(labels)
+        found[captions.SOURCE_PROMPT] = captions.source_answer(labels, relation)
     return found
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> list[dict]:
     """One chat about a clip: mostly a description or tags first, if it can be named, then up to three questions."""
-    right = answers(scene, rng)
+    right = answers(scene)
     prompts = [str(prompt) for prompt in rng.permutation(list(right))]
     draw = rng.uniform()
     if captions.DESCRIBE_PROMPT in right and draw < 0.75:
-        first = captions.DESCRIBE_PROMPT if draw < 0.5 else captions.TAGS_PROMPT
+        first = (captions.DESCRIBE_PROMPT if draw < 0.45 else
+                 captions.TAGS_PROMPT if draw < 0.6 else captions.SOURCE_PROMPT)
         prompts = [first, *(prompt for prompt in prompts if prompt != first)]
     asked = prompts[: rng.choice([1, 2, 3, 4], p=[0.3, 0.3, 0.2, 0.2])]
     return turns([(prompt, right[prompt]) for prompt in asked], audio=True)

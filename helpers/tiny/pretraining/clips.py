@@ -33,20 +33,21 @@ def vary_sound(label: str, rng: np.random.Generator, duration: float) -> np.ndar
 
 
 def draw_scene(job: tuple[str, int, int, tuple[float, float]]) -> Scene:
-    """A clip of one of three kinds.
+    """A clip of one of four kinds.
 
-    ``"plain"``: as in the course's data set. ``"known"``: the same without the new sounds. ``"wide"``: timbres and
-    sounds of the course half and half, played at odd speeds through odd microphones in odd rooms.
+    ``"plain"``: as in the course's data set. ``"known"``: the same without the new sounds. ``"together"``: the same as
+    plain, but two sounds at once begin at once, which is harder to hear. ``"wide"``: so too, with timbres and sounds of
+    the course half and half, played at odd speeds through odd microphones in odd rooms.
     """
     kind, pool, index, duration = job
     rng = np.random.default_rng([SEED, pool, index])
     if kind == "known":
         return compose(rng, duration, KNOWN_SOUNDS)
-    if kind == "plain":
-        return compose(rng, duration)
+    if kind in ("plain", "together"):
+        return compose(rng, duration, together=kind == "together")
     some = [str(name) for name in rng.choice(NAMES[len(SYNTHESIZERS) :], size=4, replace=False)]
     some += [str(name) for name in rng.choice(list(SYNTHESIZERS), size=3, replace=False)]
-    scene = compose(rng, duration, sorted(some, key=NAMES.index), vary_sound)
+    scene = compose(rng, duration, sorted(some, key=NAMES.index), vary_sound, together=True)
     return Scene(recolour(scene.samples, rng).astype(np.float32), scene.events, scene.relation)
 
 
