@@ -122,8 +122,8 @@ class Profile:
 
 PROFILES = {
     "tiny": Profile(
-        name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=4e-3, warmup_steps=10, max_steps=200, batch_size=8,
-        gradient_accumulation_steps=1, logging_steps=10, eval_steps=50, save_steps=100, gradient_checkpointing=False,
+        name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=3e-3, warmup_steps=10, max_steps=300, batch_size=8,
+        gradient_accumulation_steps=1, logging_steps=10, eval_steps=100, save_steps=150, gradient_checkpointing=False,
         caption_batch_size=32, least_event_f1=0.85, least_changed=1.0, least_style_gain=0.9, measured=True,
     ),
     "full": Profile(

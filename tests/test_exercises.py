@@ -72,8 +72,8 @@ WRONG = {
         ("placeholders = lambda seconds: 'many'", "has to be a number"),
     ],
     "check_label_count": [
-        ("counts = [len(processor.tokenizer(e['caption'])['input_ids']) for e in examples[:3]]", "one too few"),
-        ("counts = [1, 2, 3]", "count its tokens"),
+        ("counts = [len(processor.tokenizer(e['caption'])['input_ids']) for e in examples]", "one too few"),
+        ("counts = [1, 2, 3, 4]", "count its tokens"),
     ],
     "check_answer_labels": [
         (
@@ -100,8 +100,8 @@ WRONG = {
         ("lora_parameters = lambda i, o, r: 2 * r * i", "as wide as the inputs"),
     ],
     "check_whose_curve": [
-        ("rates = {'A': 4e-2, 'B': 4e-3, 'C': 4e-4}", "not the fastest"),
-        ("rates = {'A': 4e-4, 'B': 4e-2, 'C': 4e-3}", "exchanged"),
+        ("slow, right, fast = curve_rates()\nrates = {'A': fast, 'B': right, 'C': slow}", "not the fastest"),
+        ("slow, right, fast = curve_rates()\nrates = {'A': slow, 'B': fast, 'C': right}", "exchanged"),
     ],
     "check_deaf_student": [
         ("prediction = {'last loss': 6.0, 'f1': 0.1}", "style can be learned without listening"),
@@ -206,6 +206,16 @@ def world(processor, base_model, tmp_path_factory):
     folder = helpers.write_faulty_folder(tmp_path_factory.mktemp("faulty"), clips)
     adapted = get_peft_model(helpers.load_model(quiet=True), lora_config(profile))
     return {
+        "np": np,
+        "rate": 44_100,
+        "curve_rates": helpers.curve_rates,
+        "read_folder": helpers.read_folder,
+        "faulty": folder,
+        "small": profile,
+        "test": clips,
+        "events": vocabulary,
+        "lists": {"base": captions, "tuned": worse},
+        "some_clips": [clip["audio"]["array"] for clip in clips[:6]],
         "studio": np.random.default_rng(0).normal(0, 0.1, (44_100 * 3, 2)).astype("float32"),
         "processor": processor,
         "examples": clips[:4],

@@ -58,8 +58,8 @@ def test_a_choice(capsys):
     guess.of("yes").compare(False)
     guess.of("no").compare(False)
     assert capsys.readouterr().out.splitlines() == [
-        "You made no guess. It is no.",
-        "You guessed yes; it is no.",
+        "You made no guess. The answer: no.",
+        "You guessed yes; the answer: no.",
         "Right: no.",
     ]
 

@@ -46,7 +46,8 @@ def main() -> None:
     text = table([(clip["caption"], old, new) for clip, old, new in zip(clips, before, after, strict=True)])
     image = f"![{picture.alt}](docs/{PICTURE.name})"
     readme = ROOT / "README.md"
-    written, found = MARKED.subn(lambda match: f"{match[1]}{image}\n\n{text}\n{match[2]}", readme.read_text(encoding="utf-8"))
+    old = readme.read_text(encoding="utf-8")
+    written, found = MARKED.subn(lambda match: f"{match[1]}{image}\n\n{text}\n{match[2]}", old)
     if not found:
         raise SystemExit("README.md has no lines '<!-- story: begin -->' and '<!-- story: end -->': put them back.")
     readme.write_text(written, encoding="utf-8")

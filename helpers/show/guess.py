@@ -65,9 +65,10 @@ class Guess:
 
     def _verdict(self, truth) -> str:
         guess, unit = _plain(self.value), f" {self.unit}" if self.unit else ""
-        answer = f"{_text(truth)}{unit}"
+        answer = f"{_text(truth)}{unit}".rstrip(".")
         if guess is None or str(guess).strip() == "":
-            return f"You made no guess. It is {answer}."
+            is_number = isinstance(truth, Real) and not isinstance(truth, bool)
+            return f"You made no guess. {'It is' if is_number else 'The answer:'} {answer}."
         if isinstance(truth, Real) and not isinstance(truth, bool):
             number = float(guess) if isinstance(guess, Real) else _as_number(str(guess))
             if number is None:
@@ -80,7 +81,7 @@ class Guess:
             return f"{said}; it is {answer}: {_text(abs(number - truth))}{unit} too {side}{share}."
         if str(guess).strip().lower() == _text(truth).strip().lower():
             return f"Right: {answer}."
-        return f"You guessed {guess}; it is {answer}."
+        return f"You guessed {guess}; the answer: {answer}."
 
     def _make_widget(self):
         import ipywidgets

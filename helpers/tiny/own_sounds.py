@@ -112,8 +112,8 @@ def write_own_folder(folder: str | os.PathLike, clips_a_kind: int = 12, clips_a_
         seed: another number, other clips.
 
     Returns:
-        The folder. Every other file is stereo; the recordings lie in a room's noise, each in its own. The second file is
-        cut short, and the third one's caption is empty.
+        The folder. Every other file is stereo; each recording lies in the noise of its own room. The second file is cut
+        short, and the third one's caption is empty.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
