@@ -128,10 +128,11 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, lo
         held_out: clips that measure the result.
         encoder: file that keeps the encoder between runs: read if it is there, so that stage two can be tried alone.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), 0
     if encoder and encoder.is_file():
         kept = torch.load(encoder, weights_only=True)
         tower, figures = build_audio_tower(), kept["figures"]
+        before = figures["encoder_seconds"]
         tower.load_state_dict(kept["tower"])
         tower.eval()
     else:
@@ -156,7 +157,7 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, lo
     result["exact_long_answers"] = round(exact_answers(model, processor, held, captions.DESCRIBE_PROMPT), 3)
     result["exact_tags"] = round(exact_answers(model, processor, held, captions.TAGS_PROMPT), 3)
     result["captions_in_audiocaps_style"] = round(in_style(model, processor, held), 3)
-    result["total_seconds"] = round(time.perf_counter() - started)
+    result["total_seconds"] = round(time.perf_counter() - started + before)
     (output / "pretraining.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     lines = [f"  {json.dumps(name)}: {json.dumps(heard)}" for name, heard in table.items()]
     (output / "confusions.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -136,7 +136,7 @@ def main() -> None:
     audio = [clip["audio"] for clip in clips]
 
     def answers(model) -> list[str]:
-        return caption(model, processor, audio, batch_size=32, max_new_tokens=40)
+        return caption(model, processor, audio, batch_size=32, max_new_tokens=60)  # a long answer has up to 50
 
     said = {BASE: answers(load_model(quiet=True))}
     seconds: dict[str, float] = {}
