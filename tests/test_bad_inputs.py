@@ -34,7 +34,7 @@ CHANGES = [
     {"lora_dropout": -0.1},
     {"learning_rate": 0}, {"learning_rate": -1e-4}, {"learning_rate": math.nan}, {"learning_rate": 1000},
     {"learning_rate": "1e-4"},
-    {"warmup_steps": -1}, {"warmup_steps": 201}, {"max_steps": 5, "warmup_steps": 6}, {"gradient_checkpointing": 1},
+    {"warmup_steps": -1}, {"warmup_steps": 301}, {"max_steps": 5, "warmup_steps": 6}, {"gradient_checkpointing": 1},
     {"gradient_checkpointing": "no"}, {"needs_gpu": None}, {"model_id": ""}, {"model_id": None}, {"dataset_id": 3},
     {"dataset_id": " "}, {"least_disk_gb": -1},
 ]

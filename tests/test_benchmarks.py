@@ -46,12 +46,12 @@ def test_the_guides_suffixes_reach_the_audio_tower(model):
     assert report.trainable["audio tower"] > 0
 
 
-def test_both_recipes_share_every_training_argument(processor, tmp_path):
+def test_both_recipes_share_every_training_argument(processor, test_clips, tmp_path):
     from helpers import load_model
 
     profile = get_profile("tiny")
     guide, course = (
-        make(profile, load_model(quiet=True), processor, tmp_path, train=[], seed=3, save_strategy="no")
+        make(profile, load_model(quiet=True), processor, tmp_path, train=test_clips[:2], seed=3, save_strategy="no")
         for make in (make_guide_trainer, arms.ARMS["course"])
     )
     ours, theirs = guide.args.to_dict(), course.args.to_dict()
@@ -60,8 +60,9 @@ def test_both_recipes_share_every_training_argument(processor, tmp_path):
     assert {key for key in adapters[0] if adapters[0][key] != adapters[1][key]} == {"target_modules"}
 
 
-def test_full_fine_tuning_trains_the_language_model_and_nothing_else(model, processor, tmp_path):
-    trainer = arms.ARMS["full"](get_profile("tiny"), model, processor, tmp_path, train=[], save_strategy="no")
+def test_full_fine_tuning_trains_the_language_model_and_nothing_else(model, processor, test_clips, tmp_path):
+    few = test_clips[:2]
+    trainer = arms.ARMS["full"](get_profile("tiny"), model, processor, tmp_path, train=few, save_strategy="no")
     report = lora_report(trainer.model)
     assert report.trainable["language model"] == report.parameters["language model"] > 0
     assert report.trainable["output head"] == report.parameters["output head"] > 0
@@ -114,7 +115,7 @@ def test_the_mid_size_model_has_afs_vocabulary_windows_and_placeholders():
     with torch.device("meta"):
         model = mid_size.build_model(processor)
     (clip,) = mid_size.make_clips(1, "test")
-    batch = AudioFlamingo3DataCollator(processor)([clip])
+    batch = AudioFlamingo3DataCollator(processor, trim_windows=False)([clip])
     assert model.lm_head.weight.shape[0] == 151_672
     assert batch["input_features"].shape == (1, 128, 3000)
     assert int((batch["input_ids"] == model.config.audio_token_id).sum()) == 250, "10 s of 40 ms frames"

@@ -207,6 +207,7 @@ def world(processor, base_model, tmp_path_factory):
     adapted = get_peft_model(helpers.load_model(quiet=True), lora_config(profile))
     return {
         "np": np,
+        "tokenizer": processor.tokenizer,
         "rate": 44_100,
         "curve_rates": helpers.curve_rates,
         "read_folder": helpers.read_folder,

@@ -74,7 +74,8 @@ def collator(processor):
             tokenizer=processor.tokenizer,
             chat_template=processor.chat_template,
             max_audio_len=600,
-        )
+        ),
+        trim_windows=False,  # a bare encoder takes whole windows
     )
 
 

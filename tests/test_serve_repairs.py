@@ -28,7 +28,7 @@ def test_stock_server_knows_the_class(model, monkeypatch):
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="nobody casts the features to 16-bit weights; if this "
                    "passes, take the hook out of helpers.serve.server.repair")
-def test_stock_model_castsfeatures(model, processor, test_clips):
+def test_stock_model_casts_features(model, processor, test_clips):
     model.to(torch.bfloat16).generate(**features(processor, test_clips[0]["audio"]["array"]), max_new_tokens=1)
 
 
@@ -36,10 +36,11 @@ def test_repaired_16_bit_weights_answer(model, processor, test_clips, monkeypatc
     from helpers.serve.server import repair
 
     monkeypatch.setattr(modeling_auto, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", {})
+    hooks = len(model.model.audio_tower._forward_pre_hooks)
     repair(model)
     repair(model)
     assert {model.config.model_type: type(model).__name__} == modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
-    assert len(model.model.audio_tower._forward_pre_hooks) == 1
+    assert len(model.model.audio_tower._forward_pre_hooks) == hooks + 1
     inputs = features(processor, test_clips[0]["audio"]["array"])
     tokens = model.to(torch.bfloat16).generate(**inputs, max_new_tokens=2, do_sample=False)
     assert tokens.shape[1] == inputs["input_ids"].shape[1] + 2

@@ -32,7 +32,7 @@ def test_every_badge_and_set_up_cell_agrees_with_the_setting():
 def test_the_readme_has_a_badge_for_every_notebook():
     readme, setting = (ROOT / "README.md").read_text(encoding="utf-8"), badges.read_setting()
     for name in NOTEBOOKS:
-        assert badges.badge(name, **setting) in readme, name
+        assert badges.badge(name, **setting, in_a_table=True) in readme, name
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_without_an_address_a_sentence_stands_where_the_badges_will_be(copy, mon
     setting = copy / "repository.json"
     monkeypatch.setattr(badges, "SETTING", setting)
     texts = [path.read_text(encoding="utf-8") for path in [copy / "README.md", *(copy / "notebooks").glob("*.ipynb")]]
-    assert all("colab-badge" not in text and "Colab: not yet" in text for text in texts)
+    assert all("colab-badge" not in text and "not yet" in text for text in texts)
     assert badges.read_setting()["repository"] is None and badges.disagreements(copy) == []
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     badges.rewrite("somebody/course", "main", copy, setting)

@@ -46,7 +46,7 @@ def edit(folder: Path, **values) -> None:
     ({"steps_done": 1, "steps_asked": 1}, "steps 1 instead of 2"), ({"data_version": "older"}, "data_version older "
                                                                                                "instead of"),
     ({"data": "somebody/clips"}, "data somebody/clips instead of tiny"), ({"numbers": {}}, "learning_rate None instead "
-                                                                                           "of 0.004"),
+                                                                                           "of 0.003"),
     ({"base_version": "00000000"}, "trained on version 00000000"), ({"steps_done": "2"}, "is not what save_adapter "
                                                                                          "writes"),
     ({"unknown": 1}, "is not what save_adapter writes"), ({"files": {"gone.json": "0"}}, "gone.json .* is missing"),
@@ -65,7 +65,7 @@ def test_an_adapter_that_nobody_recorded(trainer, processor, profile, base_model
     assert "nobody knows what made it" in unfit(base_model, profile)
     changed = dataclasses.replace(profile, learning_rate=1e-3)
     save_adapter(trainer, processor, profile.adapter, profile)
-    assert "learning_rate 0.004 instead of 0.001" in unfit(base_model, changed)
+    assert "learning_rate 0.003 instead of 0.001" in unfit(base_model, changed)
 
 
 DAMAGE = {"empty": lambda content: b"", "cut": lambda content: content[: len(content) // 2],

@@ -43,8 +43,9 @@ from helpers.setup.colab import prepare; prepare()'''
 _SETUP_PATTERN = re.compile(r"# (@title Set-up|On Colab this fetches the course)", re.S)
 
 _LATER = "Colab: not yet, for the course has no public address<!-- {name} -->"
+_LATER_IN_A_TABLE = "not yet<!-- {name} -->"
 _BADGE_PATTERN = re.compile(r"\[!\[[^\]]*\]\([^)]*colab-badge[^)]*\)\]\([^)]*/notebooks/([\w-]+)\.ipynb\)"
-                            r"|Colab: not yet[^<\n]*<!-- ([\w-]+) -->")
+                            r"|(?:Colab: )?not yet[^<\n]*<!-- ([\w-]+) -->")
 
 
 def read_setting() -> dict[str, str | None]:
@@ -52,10 +53,10 @@ def read_setting() -> dict[str, str | None]:
     return json.loads(SETTING.read_text(encoding="utf-8"))
 
 
-def badge(name: str, repository: str | None, ref: str) -> str:
-    """Markdown that opens the notebook ``name`` in Colab, as it is at ``ref``; without an address, a sentence."""
+def badge(name: str, repository: str | None, ref: str, in_a_table: bool = False) -> str:
+    """Markdown that opens the notebook ``name`` in Colab, as it is at ``ref``; without an address, words instead."""
     if not repository:
-        return _LATER.format(name=name)
+        return (_LATER_IN_A_TABLE if in_a_table else _LATER).format(name=name)
     return ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
             f"(https://colab.research.google.com/github/{repository}/blob/{ref}/notebooks/{name}.ipynb)")
 
@@ -65,8 +66,8 @@ def setup_cell(repository: str | None, ref: str) -> str:
     return _SETUP.format(part=_FETCH.format(repository=repository, ref=ref) if repository else _NO_ADDRESS)
 
 
-def _with_badges(text: str, repository: str | None, ref: str) -> str:
-    return _BADGE_PATTERN.sub(lambda match: badge(match[1] or match[2], repository, ref), text)
+def _with_badges(text: str, repository: str | None, ref: str, in_a_table: bool = False) -> str:
+    return _BADGE_PATTERN.sub(lambda match: badge(match[1] or match[2], repository, ref, in_a_table), text)
 
 
 def rewrite_notebook(text: str, repository: str | None, ref: str) -> str:
@@ -96,7 +97,7 @@ def disagreements(root: Path = ROOT) -> list[str]:
         if json.loads(rewrite_notebook(text, **setting)) != json.loads(text):
             found.append(path.relative_to(root).as_posix())
     readme = (root / "README.md").read_text(encoding="utf-8")
-    if _with_badges(readme, **setting) != readme:
+    if _with_badges(readme, **setting, in_a_table=True) != readme:
         found.append("README.md")
     return found
 
@@ -115,7 +116,7 @@ def rewrite(repository: str | None, ref: str, root: Path = ROOT, setting: Path =
     new = {path: rewrite_notebook(path.read_text(encoding="utf-8"), repository, ref)
            for path in sorted((root / "notebooks").glob("*.ipynb"))}
     readme = root / "README.md"
-    new[readme] = _with_badges(readme.read_text(encoding="utf-8"), repository, ref)
+    new[readme] = _with_badges(readme.read_text(encoding="utf-8"), repository, ref, in_a_table=True)
     new[setting] = json.dumps({"repository": repository, "ref": ref}, indent=2) + "\n"
     for path, text in new.items():
         path.write_text(text, encoding="utf-8")

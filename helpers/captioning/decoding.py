@@ -6,9 +6,11 @@ GREEDY = {
     "do_sample": False, "num_beams": 1,
     # How a sampler would bend the scores: of no use here, and the library would warn about them.
     **dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")),
-    # What bends the scores whether or not there is sampling.
+    # What bends the scores whether or not there is sampling. (A penalty of None would be filled in from the model's own
+    # configuration where these stand in a configuration and not in a call; 1 is a penalty that changes nothing.)
+    "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0,
     **dict.fromkeys((
-        "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+        "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
         "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id",
         "forced_eos_token_id", "exponential_decay_length_penalty", "min_length", "min_new_tokens", "guidance_scale",
         "watermarking_config", "renormalize_logits", "remove_invalid_values", "penalty_alpha", "dola_layers",

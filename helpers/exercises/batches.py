@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers import BatchFeature
 
-from helpers.chat import IGNORED, AudioFlamingo3DataCollator
+from helpers.chat import IGNORED, AudioFlamingo3DataCollator, answer_marks
 from helpers.exercises.checking import Wrong, call, exercise, number
 
 
@@ -54,7 +54,7 @@ def _rows(processor, examples: Sequence[dict]):
     }
     for example in [*examples, talk]:
         batch = collator([example])
-        yield batch["input_ids"][0].tolist(), batch["labels"][0].tolist(), collator
+        yield batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
 
 
 @exercise
@@ -69,8 +69,8 @@ def check_answer_labels(answer_labels: Callable, processor, examples: Sequence[d
         examples: clips with captions.
     """
     count = 0
-    for ids, true, collator in _rows(processor, examples):
-        header, end = list(collator._header), collator._end
+    for ids, true in _rows(processor, examples):
+        header, end = answer_marks(processor)
         said = [int(label) for label in call(answer_labels, list(ids), header, end)]
         count += 1
         if said == true:

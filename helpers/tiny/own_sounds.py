@@ -103,7 +103,7 @@ _FORMATS = [(".wav", 8_000), (".flac", 44_100), (".ogg", 16_000), (".mp3", 48_00
 
 
 def write_own_folder(folder: str | os.PathLike, clips_a_kind: int = 12, clips_a_source: int = 2, seed: int = 7) -> Path:
-    """Write the folder: audio files, and a ``metadata.csv`` with ``file_name`` and ``caption``.
+    """Write the folder: audio files, and a ``metadata.csv`` with ``file_name``, ``caption`` and ``source``.
 
     Args:
         folder: made if it is not there; files of the same names are overwritten.
@@ -130,11 +130,11 @@ def write_own_folder(folder: str | os.PathLike, clips_a_kind: int = 12, clips_a_
             wide = soxr.resample(np.clip(sound, -0.98, 0.98), SAMPLING_RATE, rate)
             file = folder / f"{name}_{source + 1:02d}_{part + 1}{suffix}"
             soundfile.write(file, np.stack([wide, 0.8 * wide], axis=1) if len(rows) % 2 else wide, rate)
-            rows.append({"file_name": file.name, "caption": caption})
+            rows.append({"file_name": file.name, "caption": caption, "source": f"{name}_{source + 1:02d}"})
     (folder / rows[1]["file_name"]).write_bytes((folder / rows[1]["file_name"]).read_bytes()[:30])
     rows[2]["caption"] = ""
     with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ["file_name", "caption"])
+        table = csv.DictWriter(file, ["file_name", "caption", "source"])
         table.writeheader()
         table.writerows(rows)
     return folder

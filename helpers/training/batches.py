@@ -132,6 +132,11 @@ def _everything(count: int) -> str:
             "but the assistant's answer and its end token to -100.")
 
 
+def _one_clip(batch: Mapping) -> bool:
+    """Whether all rows are the same chat: a short list of clips, passed over again, meets itself in a batch."""
+    return bool((batch["input_ids"] == batch["input_ids"][:1]).all())
+
+
 def _features(batch: Mapping, processor: ProcessorMixin | None) -> list[str]:
     features, heard = batch["input_features"], batch[_mask_name(batch, processor)]
     if not torch.isfinite(features).all():
@@ -143,7 +148,7 @@ def _features(batch: Mapping, processor: ProcessorMixin | None) -> list[str]:
     if valid.numel() and valid.min() == valid.max():
         findings.append(f"All audio features of the batch are {float(valid[0]):.3g}, so there is nothing to hear: look "
                         "at what is done to the samples or features after loading (or the clips are silent).")
-    elif len(features) > 1 and (features == features[:1]).all():
+    elif len(features) > 1 and not _one_clip(batch) and (features == features[:1]).all():
         findings.append(f"The audio features of all {len(features)} windows are the same: look at whether the collator "
                         "takes one clip's audio for all of them.")
     elif valid.numel() and valid.max() > LOUDEST_FEATURE:
