@@ -106,7 +106,7 @@ def test_all_eleven_places_where_the_guide_breaks_are_taught():
         7: ("01_load_audio_captions", "Audio(decode=False)"),
         8: ("02_collate_conversations", "processor_kwargs"),
         9: ("02_collate_conversations", "logits_to_keep"),
-        10: ("04_caption_new_audio", '"do_sample": False'),
+        10: ("04_caption_new_audio", "GREEDY.get(knob)"),
         11: ("02_collate_conversations", "(trained == guide"),
     }
     for number, (name, needle) in taught.items():

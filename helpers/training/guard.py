@@ -71,7 +71,7 @@ class TrainingGuard(TrainerCallback):
                 if state.global_step + 1 == first and torch.is_grad_enabled():
                     _stop_for(check_batch(kwargs, processor), f"In step {first}: ")
             elif not self._listened and len(self._heard) < MOST_BATCHES and kwargs.get("labels") is not None:
-                self._heard.append((kwargs, output.loss.detach()))
+                self._heard.append((kwargs, output.loss.detach().clone()))  # Trainer multiplies it in place
 
         # A hook, for the callbacks of the Trainer are told neither the batch nor the loss of a step.
         self._hook = model.register_forward_hook(look, with_kwargs=True)
