@@ -82,6 +82,8 @@ FOR_YOUR_PROJECT = {
     "check_adapters", "check_batch", "check_chat", "check_training", "CheckpointError", "choose_hardware",
     "DESCRIBE_PROMPT", "FolderReport", "hub_access", "HubError", "LANGUAGE_MODEL_TARGETS",
     "last_whole_checkpoint", "NotEnoughMemory", "SAMPLING_RATE", "TrainingError", "validate_audio",
+    "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed", "browse_clips",
+    "choose_checkpointing", "trim_windows", "upload_clip", "write_example_folder",
 }
 """Those that no notebook needs, but your own project may: errors to catch (their sentences say what to do), the
 course's constants, and the parts under `load_audio`, `load_model`, `read_folder` and the training command."""

@@ -18,7 +18,7 @@ _CASES = {
     "B": (
         "too fast",
         "learning rate too high",
-        "the loss is finite and hardly falls, and it says the same of nearly every clip: the weights are thrown about",
+        "the loss is finite and hardly falls, and hardly a caption is right: the weights are thrown about",
     ),
     "C": ("healthy", "healthy", "the loss, the style and F1 agree"),
     "D": (
