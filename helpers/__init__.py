@@ -82,7 +82,7 @@ FOR_YOUR_PROJECT = {
     "check_adapters", "check_batch", "check_chat", "check_training", "CheckpointError", "choose_hardware",
     "DESCRIBE_PROMPT", "FolderReport", "hub_access", "HubError", "LANGUAGE_MODEL_TARGETS",
     "last_whole_checkpoint", "NotEnoughMemory", "SAMPLING_RATE", "TrainingError", "validate_audio",
-    "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed", "browse_clips",
+    "true_events", "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed", "browse_clips",
     "choose_checkpointing", "trim_windows", "upload_clip", "write_example_folder",
 }
 """Those that no notebook needs, but your own project may: errors to catch (their sentences say what to do), the

@@ -202,7 +202,7 @@ def test_float16_trains_through_the_gradient_scaler(processor, test_clips):
 
 def test_no_notebook_names_a_device_or_a_dtype_to_load_with():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        if path.stem == "08_scale_up":  # shows 4 bits and counts bytes on the CPU, wherever it runs
+        if path.stem == "09_scale_up":  # shows 4 bits and counts bytes on the CPU, wherever it runs
             continue
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

@@ -14,6 +14,8 @@ BOOKS = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
 }
 IGNORED = "nbval-ignore-output"
+WIDGETS = re.compile(r"^(?:your_sound|playground|calculator|guess_caption|explore_labels)\(", re.M)
+"""Cells that end in something to play with: their functions are tested without a notebook."""
 
 each = pytest.mark.parametrize("name", BOOKS)
 
@@ -44,7 +46,7 @@ def test_what_is_not_compared_is_asserted_later(name):
     """After every cell whose output may differ there is one that states what must hold."""
     cells = code_cells(name)
     for number, cell in enumerate(cells):
-        if IGNORED in cell["metadata"].get("tags", []):
+        if IGNORED in cell["metadata"].get("tags", []) and not WIDGETS.search(text_of(cell)):
             later = "\n".join(text_of(other) for other in cells[number + 1 :])
             assert "assert " in later or "profile.expect(" in later or number == len(cells) - 1, (
                 f"cell {number}: nothing is asserted afterwards"
