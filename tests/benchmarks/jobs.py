@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -15,11 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from datasets import load_dataset
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, set_seed
 from transformers.utils import logging
 
-from helpers.audio.captions import load_captions
+from helpers.audio.captions import DecodedAudio, load_captions
 from helpers.audio.vocabulary import load_vocabulary
 from helpers.captioning.captions import caption
 from helpers.chat import IGNORED, AudioFlamingo3DataCollator
@@ -159,6 +161,14 @@ def train(
 
 
 # ------------------------------------------------------------------------------------------------------ streaming
+def stream_shards(folder: Path):
+    """The training shards of a folder as `load_captions` streams them, without its check of names and sizes, which
+    would take shards that were linked over and over for damaged ones."""
+    files = sorted(map(str, folder.glob("train-*.parquet")))
+    shards = load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
+    return shards.cast_column("audio", DecodedAudio())
+
+
 @job
 def stream(*, clips: int, batch_size: int = 8) -> dict:
     """Stream, decode and collate clips, as a training run does between two steps.
@@ -170,8 +180,9 @@ def stream(*, clips: int, batch_size: int = 8) -> dict:
         process in bytes. All after one batch from another opening, which imports and warms up.
     """
     def batches(count: int) -> DataLoader:
-        return DataLoader(load_captions("tiny", "train").take(count), batch_size=batch_size, collate_fn=collate)
+        return DataLoader(stream_shards(shards).take(count), batch_size=batch_size, collate_fn=collate)
 
+    shards = next(Path(os.environ["COURSE_CACHE"]).glob("sounds-*"))
     collate = AudioFlamingo3DataCollator(load_processor())
     list(batches(batch_size))
     came = 0

@@ -136,7 +136,7 @@ def full_fine_tuning(run: Runner, quick: bool) -> dict:
 def cycled_shards(cache: Path, clips: int) -> Path:
     """A data set of at least ``clips`` clips in ``cache``: the tiny data set's training shards, over and over, by link.
 
-    With ``COURSE_CACHE=cache``, `load_captions` streams them as if they had been made there.
+    With ``COURSE_CACHE=cache``, the job `stream` reads them.
     """
     from helpers.tiny.dataset import SHARD_CLIPS, ensure_dataset
 
