@@ -21,7 +21,7 @@ ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 lab: environment
 	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
 
-# The fast tests (under three minutes on two cores), and every notebook against its stored outputs.
+# The fast tests (about four minutes on two cores), and every notebook against its stored outputs.
 test: tests-environment
 	"$(BIN)/python" -m pytest --nbval
 
