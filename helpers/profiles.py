@@ -84,12 +84,8 @@ class Profile:
     """Where the adapter is shared; ``None`` keeps it on this machine."""
     license: License | None = None
     """What the base model's weights, and so the adapter, may be used for; ``None``: nobody else's weights are in it."""
-    least_event_f1: float = 0.0
-    """What notebook 04 demands of the fine-tuned captions; 0 where nobody has measured it yet."""
     least_changed: float = 0.0
-    """The share of its captions that notebook 04 demands to differ from the base model's answers; likewise."""
-    least_style_gain: float = 0.0
-    """By how much the share of answers in AudioCaps' style must grow, likewise."""
+    """The share of its captions that notebook 04 demands to differ from the base model's; 0 where nobody measured."""
     measured: bool = False
     """Whether anybody has run the notebooks in this profile and seen hold what they say of trained models."""
     needs_gpu: bool = False
@@ -124,7 +120,7 @@ PROFILES = {
     "tiny": Profile(
         name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=3e-3, warmup_steps=10, max_steps=300, batch_size=8,
         gradient_accumulation_steps=1, logging_steps=10, eval_steps=100, save_steps=150, gradient_checkpointing=False,
-        caption_batch_size=32, least_event_f1=0.85, least_changed=1.0, least_style_gain=0.9, measured=True,
+        caption_batch_size=32, least_changed=1.0, measured=True,
     ),
     "full": Profile(
         name="full", model_id="nvidia/audio-flamingo-3-hf", dataset_id="OpenSound/AudioCaps", learning_rate=1e-4,
@@ -188,7 +184,7 @@ def _changed(profile: Profile, values: dict, suffix: str) -> Profile:
     if values.get("warmup_steps", 0) > steps:
         raise ValueError(f"warmup_steps cannot be {values['warmup_steps']}: the run has {steps} steps, so the learning "
                          f"rate would never arrive; {steps // 10} is a tenth of them.")
-    unknown = {"least_event_f1": 0.0, "least_changed": 0.0, "least_style_gain": 0.0, "measured": False}
+    unknown = {"least_changed": 0.0, "measured": False}
     values = {"warmup_steps": min(profile.warmup_steps, steps // 2), **unknown, **values}
     return dataclasses.replace(profile, name=f"{profile.name}-{suffix}", **values)
 
