@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from helpers.metrics import SCORES
 from helpers.model.loading import TINY_TITLE
 from helpers.profiles import TINY, Profile
 from helpers.setup.requirements import installed_version
+from helpers.systems import move
 
 CARD_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate")
 MEASURES = {"eval_loss": "loss (nats a token)", **SCORES}
@@ -68,7 +68,7 @@ def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]
     file, unfinished = folder / "README.md", folder / "README.md.unfinished"
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(profile, evaluations, processes)}")
     unfinished.write_text(str(card), encoding="utf-8")
-    os.replace(unfinished, file)
+    move(unfinished, file)
     return file
 
 

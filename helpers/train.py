@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from helpers.profiles import PROFILES, Profile, get_profile
+from helpers.systems import print_anything
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +78,7 @@ def read_options(arguments: list[str] | None = None) -> tuple[argparse.Namespace
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 1 after a sentence on stderr that says what is wrong."""
+    print_anything()
     options, profile = read_options(arguments)
 
     from helpers.audio.captions import SplitError

@@ -34,8 +34,8 @@ def test_every_public_name_exists_and_has_words():
         _ = helpers.nonsense
 
 
-FLOORS = ["profiles", "families", "hub", "metrics", "tiny", "audio", "chat", "model", "captioning", "training", "scale",
-          "show", "exercises", "setup", "sharing", "serve", "train", "tiny.pretrain"]
+FLOORS = ["profiles", "systems", "families", "hub", "metrics", "tiny", "audio", "chat", "model", "captioning",
+          "training", "scale", "show", "exercises", "setup", "sharing", "serve", "train", "tiny.pretrain"]
 """Rooms of the package from the general to the particular; a module imports from its own floor or from one below."""
 
 

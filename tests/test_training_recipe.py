@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import ensure_adapter, event_scores, get_profile
+from helpers import AdapterError, ensure_adapter, event_scores, get_profile
 from helpers.metrics.events import reads_like_audiocaps
 from helpers.profiles import PROFILES
 from helpers.tiny.captions import EVENTS
@@ -99,16 +99,17 @@ def test_a_move_that_is_refused_loses_neither_adapter(model, processor, short, t
     trainer = make_trainer(short, model, processor, tmp_path / "checkpoints", disable_tqdm=True)
     folder = save_adapter(trainer, processor, tmp_path / "adapter")
     (folder / "mark").touch()
-    moves, rename = [], Path.rename
+    moves, replace = [], Path.replace
 
     def refuse(self, target):
-        moves.append(target)
-        if len(moves) == refused:
-            raise PermissionError("in use")
-        return rename(self, target)
+        if self.is_dir():
+            moves.append(target)
+            if len(moves) == refused:
+                raise PermissionError(13, "in use")
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(PermissionError):
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(AdapterError, match=r"cannot take the place of 'adapter' \(in use\): close the programs"):
         save_adapter(trainer, processor, folder)
     assert (folder / "mark").exists(), "the old one is in its place"
     (fresh,) = tmp_path.glob("adapter.saving")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.model.architecture import TINY_FOLDER
+from helpers.systems import move
 
 RECORD = "training.json"
 
@@ -121,7 +122,7 @@ def write_record(folder: Path, record: AdapterRecord) -> None:
     whole = dataclasses.replace(record, files=files)
     fresh = folder / f"{RECORD}.unfinished"
     fresh.write_text(json.dumps(dataclasses.asdict(whole), indent=1), encoding="utf-8")
-    os.replace(fresh, folder / RECORD)
+    move(fresh, folder / RECORD)
 
 
 def check_files(folder: Path, folder_name: str) -> AdapterRecord | None:

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from helpers.serve.process import READY
+from helpers.systems import print_anything
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,6 +36,7 @@ def _end_with_input(server) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 1 after a sentence on stderr that says what is wrong."""
+    print_anything()
     options = _parser().parse_args(arguments)
     try:
         import openai  # noqa: F401  (transformers' server takes its types)

@@ -113,7 +113,8 @@ def _pip(*arguments: str, constraints: Iterable[str] = ()) -> None:
         file = Path(folder) / "kept.txt"
         file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
         limits = ["--constraint", str(file)] if arguments[0] == "install" else []
-        done = subprocess.run([sys.executable, "-m", "pip", *arguments, *limits], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "pip", *arguments, *limits], capture_output=True, text=True,
+                              encoding="utf-8", errors="replace")
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
         raise NotReady(f"pip could not {arguments[0]} what the course needs (its last words: {last}): check the "

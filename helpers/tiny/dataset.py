@@ -16,6 +16,7 @@ from pathlib import Path
 import platformdirs
 from tqdm.auto import tqdm
 
+from helpers.systems import move
 from helpers.tiny import captions, phrases, scenes, shards, sounds
 from helpers.tiny.shards import SEED, SHARD_CLIPS, SPLITS, make_row, make_scene, make_shard, shard_clips, to_pcm16
 
@@ -83,10 +84,12 @@ def ensure_dataset(splits: dict[str, int] | None = None, workers: int | None = N
         _make(making, shard_clips(splits), workers)
         _write_contents(making)
         try:
-            making.rename(folder)
-        except OSError:
+            move(making, folder)
+        except OSError as error:
             if not folder.is_dir():  # another process was first: its folder is as good as this one
-                raise
+                raise OSError(f"The tiny data set is made, but cannot get its name in {folder.parent} "
+                              f"({error.strerror}): close the programs that look into that folder (a scanner for "
+                              "viruses, say), and run this again.") from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder
@@ -119,7 +122,7 @@ def _write_contents(folder: Path) -> None:
     contents = {file.name: [file.stat().st_size, shards.digest(file)] for file in sorted(folder.glob("*.parquet"))}
     unfinished = folder / f"{_CONTENTS}.{os.getpid()}"
     unfinished.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(folder / _CONTENTS)
+    move(unfinished, folder / _CONTENTS)
 
 
 def _make(folder: Path, jobs: dict[str, int], workers: int) -> None:
@@ -159,7 +162,8 @@ def _start(folder: Path, orders: list[str], bar: tqdm) -> tuple[subprocess.Popen
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
         [sys.executable, "-m", shards.__name__, str(folder.resolve()), *orders], env={**os.environ, "PYTHONPATH": path},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        encoding="utf-8", errors="replace",
     )
     complaints: list[str] = []
 

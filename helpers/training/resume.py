@@ -10,7 +10,6 @@ its state, and the state belongs to one number of loader workers, where a run he
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from helpers.audio.order import ClipStream
+from helpers.systems import move
 
 MARKER = "whole.json"
 """Written last into a checkpoint: the size of each file in it, in bytes."""
@@ -90,7 +90,7 @@ class CheckpointMarker(TrainerCallback):
             if step > state.global_step:
                 aside = checkpoint.with_name(f"abandoned-{step}")
                 shutil.rmtree(aside, ignore_errors=True)
-                checkpoint.rename(aside)
+                move(checkpoint, aside)
 
     def on_save(self, args, state, control, **kwargs) -> None:
         """Called by the ``Trainer`` after it has written a checkpoint."""
@@ -101,7 +101,7 @@ class CheckpointMarker(TrainerCallback):
             fresh = checkpoint / f"{MARKER}.saving"
             sizes = {name: size for name, size in _sizes(checkpoint).items() if name != fresh.name}
             fresh.write_text(json.dumps(sizes, indent=1), encoding="utf-8")
-            os.replace(fresh, checkpoint / MARKER)
+            move(fresh, checkpoint / MARKER)
 
 
 class StreamPosition(TrainerCallback, ExportableState):

@@ -14,6 +14,7 @@ from transformers.processing_utils import ProcessorMixin
 from helpers.model.lora import check_adapter
 from helpers.model.record import AdapterError, AdapterRecord, base_version, write_record
 from helpers.profiles import TINY, Profile
+from helpers.systems import move
 
 
 def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, profile: Profile | None = None) -> Path:
@@ -32,7 +33,8 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
 
     Raises:
         AdapterError: the folder holds something else; or what was written is not a whole adapter (its weights are not
-            finite, for example), or the disk is full; what was in ``folder`` is there still.
+            finite, for example), the disk is full, or another program holds the old one; what was in ``folder`` is
+            there still.
     """
     folder = Path(folder)
     check_place(folder)
@@ -54,11 +56,13 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
                 check_adapter(trainer.accelerator.unwrap_model(trainer.model), fresh)
                 written = whole = True
                 if folder.exists():
-                    folder.rename(old)
-                fresh.rename(folder)
+                    move(folder, old)
+                move(fresh, folder)
         except (OSError, SafetensorError) as error:
-            if written:
-                raise  # a move was refused
+            if written:  # a move was refused
+                raise AdapterError(f"The new adapter is whole, but cannot take the place of {folder.name!r} "
+                                   f"({error.strerror or error}): close the programs and kernels that have a file of "
+                                   "it open, and save again; until then the old one stays.") from error
             raise AdapterError(f"The adapter cannot be written to {folder.name!r} "
                                f"({getattr(error, 'strerror', None) or error}): "
                                "make room on the disk, or name another folder, and save again; what was there before "
@@ -66,7 +70,7 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
         finally:
             if first:
                 if old.exists() and not folder.exists():  # stopped between the two moves, or the second was refused
-                    old.rename(folder)
+                    move(old, folder)
                 shutil.rmtree(old, ignore_errors=True)
                 if not whole:  # a whole one that could not be moved into place stays where it is
                     shutil.rmtree(fresh, ignore_errors=True)
@@ -95,7 +99,7 @@ def clear_leftovers(folder: Path) -> None:
     """
     fresh, old = (folder.with_name(f"{folder.name}.{state}") for state in ("saving", "old"))
     if old.exists() and not folder.exists():
-        old.rename(folder)
+        move(old, folder)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
 
