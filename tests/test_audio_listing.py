@@ -86,7 +86,11 @@ def test_a_parquet_table_with_lists_of_captions(tmp_path):
 def test_faults_of_a_table_are_named_by_both_readers(tmp_path, table, message):
     folder = make(tmp_path / "own", table, "a.wav")
     soundfile.write(tmp_path / "outside.wav", TONE, 16_000)
-    (folder / "link.wav").symlink_to(tmp_path / "outside.wav")
+    try:
+        (folder / "link.wav").symlink_to(tmp_path / "outside.wav")
+    except OSError:
+        if "link.wav" in table:
+            pytest.skip("this user may not make links, as on Windows outside developer mode")
     for read in (load_captions, read_folder):
         with pytest.raises(CaptionError, match=message):
             read(folder)

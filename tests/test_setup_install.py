@@ -106,7 +106,7 @@ def machine(tmp_path, monkeypatch):
     calls, state = [], {"fail": None, "index": False, "gpu": False}
 
     def pip(venv, *arguments, quiet=False):
-        calls.append(" ".join(arguments).replace(str(ROOT) + os.sep, ""))
+        calls.append(" ".join(arguments).replace(str(ROOT) + os.sep, "").replace(os.sep, "/"))
         return (1, "no route to host") if state["fail"] and state["fail"] in calls[-1] else (0, "")
 
     def make(venv):

@@ -137,7 +137,7 @@ def test_the_commands_say_their_sentence_to_a_console_of_windows():
 def test_what_a_loader_gives_to_its_workers_can_be_given_to_a_process_that_is_spawned(processor):
     """Windows and macOS do not fork: stream and collator travel as bytes."""
     collator = pickle.loads(pickle.dumps(AudioFlamingo3DataCollator(processor)))
-    stream = pickle.loads(pickle.dumps(ClipStream(load_captions("tiny", "test").take(2), 2, seed=None)))
+    stream = pickle.loads(pickle.dumps(ClipStream(load_captions("tiny", "test").take(2), 2)))
     batch = collator(list(stream))
     assert batch["input_ids"].shape[0] == 2 and int((batch["labels"] != -100).sum()) > 4
 
@@ -169,7 +169,7 @@ def test_in_the_c_locale_without_pythons_utf_8_mode(tmp_path):
 def test_a_loader_with_spawned_workers_gives_the_same_batches(processor):
     from torch.utils.data import DataLoader
 
-    stream, collator = ClipStream(load_captions("tiny", "test").take(8), 4, seed=None), AudioFlamingo3DataCollator(processor)
+    stream, collator = ClipStream(load_captions("tiny", "test").take(8), 4), AudioFlamingo3DataCollator(processor)
     here = [batch["input_ids"] for batch in DataLoader(stream, batch_size=4, collate_fn=collator)]
     there = [batch["input_ids"] for batch in DataLoader(stream, batch_size=4, collate_fn=collator, num_workers=1,
                                                         multiprocessing_context="spawn")]
