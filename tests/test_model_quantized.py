@@ -52,9 +52,7 @@ def _gradients(model, batch) -> dict[str, torch.Tensor]:
 
 def _checkpoint(model, reentrant: bool = False) -> None:
     """As the Trainer switches it on."""
-    base = model.get_base_model()
-    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
-    enable({"use_reentrant": reentrant})
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": reentrant})
 
 
 def test_only_the_language_model_is_quantized(model):

@@ -180,7 +180,7 @@ def test_pips_failure_is_one_sentence_and_no_traceback(monkeypatch):
 
 def test_a_torch_that_is_too_old_is_reported_not_replaced():
     with pytest.raises(NotReady, match="torch 1.13 is installed here.*newer runtime"):
-        wanted_packages(lambda name: "1.13" if name == "torch" else "999" if name != "transformers" else "5.20")
+        wanted_packages(lambda name: "1.13" if name == "torch" else "999" if name != "transformers" else "5.23")
 
 
 def test_the_transformers_with_wrong_labels_are_refused():

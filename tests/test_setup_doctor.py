@@ -41,7 +41,7 @@ def test_other_pythons(version):
 
 def test_an_old_transformers():
     found = checks.check_libraries(lambda name: "5.13.0" if name == "transformers" else "999")
-    assert "pip install" in found.fix and "transformers<6,>=5.20" in found.fix
+    assert "pip install" in found.fix and "transformers<6,>=5.23" in found.fix
 
 
 def test_labels_of_zeros_and_ones(processor):

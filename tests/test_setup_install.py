@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -98,6 +99,21 @@ def test_macs_that_pytorch_is_not_built_for():
         check_machine((3, 12, 1), "Darwin", "arm64", "13.6")
     check_machine((3, 12, 1), "Darwin", "arm64", "14.0")
     assert PYTHONS == ((3, 11), (3, 14))
+
+
+def test_a_path_too_deep_for_windows_is_told_before_anything_is_fetched(monkeypatch):
+    course = Path("C:/Users/Somebody With A Name/OneDrive - University of Somewhere/Documents/Courses/audio/.venv")
+    with pytest.raises(Stop, match=r"has 94 characters, and Windows has room for 69: move the course"):
+        install.check_path(course, windows=True)
+    install.check_path(course, windows=False)
+    install.check_path(Path("C:/Users/Somebody/Documents/course/.venv"), windows=True)
+    monkeypatch.setattr(install, "_long_paths", lambda: True)
+    install.check_path(course, windows=True)
+
+
+def test_no_file_of_pytorch_lies_deeper_than_the_installer_knows():
+    longest = max(len(str(file)) for file in importlib.metadata.files("torch"))
+    assert longest <= install.DEEPEST - len("Lib/site-packages/")
 
 
 @pytest.fixture

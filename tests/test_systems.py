@@ -134,6 +134,14 @@ def test_the_commands_say_their_sentence_to_a_console_of_windows():
     assert done.stderr.strip().splitlines()[-1].count(rb"\u0437") == 1, "the folder's name, as escapes"
 
 
+def test_the_installer_too(tmp_path):
+    (tmp_path / "звуки").mkdir()
+    (tmp_path / "звуки" / "thesis.txt").touch()
+    done = _run("import sys; from helpers.setup.install import main; sys.argv[1:] = ['--venv', sys.argv[1]]; main()",
+                str(tmp_path / "звуки"), PYTHONIOENCODING="cp1252:strict", PYTHONUTF8="0")
+    assert done.returncode == 1 and rb"\u0437" in done.stderr and b"is a folder with other things" in done.stderr
+
+
 def test_what_a_loader_gives_to_its_workers_can_be_given_to_a_process_that_is_spawned(processor):
     """Windows and macOS do not fork: stream and collator travel as bytes."""
     collator = pickle.loads(pickle.dumps(AudioFlamingo3DataCollator(processor)))

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 
 import torch
-from transformers import TrainingArguments
 from transformers.utils import is_flash_attn_2_available
 
 from helpers.families import UnknownModel
@@ -212,18 +211,16 @@ def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> 
 
     Returns:
         Keyword arguments: precision flags, pinned memory, whether to stay on the CPU, and checkpointing (which
-        transformers calls ``gradient_checkpointing`` until 5.22, ``activation_checkpointing`` since).
+        transformers called ``gradient_checkpointing`` before 5.23).
     """
     on_gpu = model.device.type == "cuda"
-    known = TrainingArguments.__dataclass_fields__
-    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     settings = {
         "bf16": on_gpu and model.dtype == torch.bfloat16,
         "fp16": on_gpu and model.dtype == torch.float16,
         "dataloader_pin_memory": on_gpu,
         "use_cpu": model.device.type == "cpu",  # a model that was put on the CPU stays there, beside a GPU too
-        name: checkpointing,
+        "activation_checkpointing": checkpointing,
     }
     if checkpointing:
-        settings[f"{name}_kwargs"] = {"use_reentrant": False}
+        settings["activation_checkpointing_kwargs"] = {"use_reentrant": False}
     return settings

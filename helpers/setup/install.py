@@ -31,6 +31,10 @@ PATIENCE = 5
 """Seconds that PyTorch's own index has to answer."""
 
 
+DEEPEST = len("Lib/site-packages/") + 171
+"""Characters of the longest path below an environment on Windows: a licence inside PyTorch's wheel."""
+
+
 class Stop(Exception):
     """The installation cannot go on; the text is the sentence for the user."""
 
@@ -43,6 +47,9 @@ def main():
     parser.add_argument("--tests", action="store_true", help="with what the tests need beside the notebooks")
     parser.add_argument("--this-python", action="store_true", help="make it anew if another Python made it")
     given = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a folder's name may have signs that a log file of Windows has no code for
+            stream.reconfigure(errors="backslashreplace")
     try:
         install(ROOT / os.path.expanduser(given.venv), given.torch, given.tests, given.this_python)
     except Stop as reason:
@@ -74,6 +81,7 @@ def install(venv, torch="", tests=False, this_python=False):
         return
     if not runs:
         check_machine()
+        check_path(venv)
     _announce(kind)
     if not runs:
         _make(venv)
@@ -104,6 +112,25 @@ def check_machine(version=sys.version_info, system=None, machine=None, macos=Non
                        "machine. (If this Mac has Apple silicon, this Python is an Intel one: install Apple's.)")
         if int(release.split(".")[0]) < 14:
             raise Stop(f"PyTorch needs macOS 14 or later, and this is macOS {release}: update it, or use Colab.")
+
+
+def check_path(venv, windows=os.name == "nt"):
+    """Raise `Stop` if the environment's longest path is beyond the 259 characters that Windows allows by default."""
+    room = 259 - DEEPEST - 1
+    if windows and len(str(venv)) > room and not _long_paths():
+        raise Stop(f"The path {venv} has {len(str(venv))} characters, and Windows has room for {room}: move the course "
+                   r"into a shorter one, such as C:\course, or switch on long paths (Settings > System > For "
+                   "developers).")
+
+
+def _long_paths():
+    """Whether this Windows has its limit for paths switched off."""
+    try:
+        import winreg
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return winreg.QueryValueEx(key, "LongPathsEnabled")[0] == 1
+    except (ImportError, OSError):
+        return False
 
 
 def has_nvidia_gpu():
