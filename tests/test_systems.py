@@ -113,9 +113,9 @@ def test_elsewhere_a_refusal_is_one(tmp_path, monkeypatch):
 def test_a_console_that_lacks_a_sign_does_not_end_the_program(console):
     text = "A frog croaks → лягушка"
     code = f"from helpers.systems import print_anything; print_anything(); print({text!r})"
-    plain = _run(f"print({text!r})", PYTHONIOENCODING=console, PYTHONUTF8="0")
+    plain = _run(f"print({text!r})", PYTHONIOENCODING=console)
     assert b"UnicodeEncodeError" in plain.stderr, "this console could print it"
-    printed = _run(code, PYTHONIOENCODING=console, PYTHONUTF8="0")
+    printed = _run(code, PYTHONIOENCODING=console)
     assert printed.returncode == 0 and printed.stdout.strip() == text.encode(console, "backslashreplace")
 
 
@@ -129,7 +129,7 @@ def test_print_anything_leaves_a_notebooks_stream_alone(monkeypatch):
 
 def test_the_commands_say_their_sentence_to_a_console_of_windows():
     done = _run("import sys; from helpers.train import main; sys.exit(main(['--data', 'звуки']))",
-                PYTHONIOENCODING="cp1252:strict", PYTHONUTF8="0")
+                PYTHONIOENCODING="cp1252:strict")
     assert done.returncode in (1, 2) and b"Traceback" not in done.stderr, done.stderr
     assert done.stderr.strip().splitlines()[-1].count(rb"\u0437") == 1, "the folder's name, as escapes"
 
@@ -138,7 +138,7 @@ def test_the_installer_too(tmp_path):
     (tmp_path / "звуки").mkdir()
     (tmp_path / "звуки" / "thesis.txt").touch()
     done = _run("import sys; from helpers.setup.install import main; sys.argv[1:] = ['--venv', sys.argv[1]]; main()",
-                str(tmp_path / "звуки"), PYTHONIOENCODING="cp1252:strict", PYTHONUTF8="0")
+                str(tmp_path / "звуки"), PYTHONIOENCODING="cp1252:strict")
     assert done.returncode == 1 and rb"\u0437" in done.stderr and b"is a folder with other things" in done.stderr
 
 
