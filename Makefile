@@ -16,7 +16,7 @@ UV   ?= uv
 LAB_ARGS ?=
 ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab environment tests-environment test test-slow bench notebooks constraints lowest pinned newest clean
+.PHONY: lab environment tests-environment test test-slow bench notebooks constraints lowest pinned newest resolved clean
 
 lab: environment
 	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
@@ -60,6 +60,10 @@ pinned:
 	tools/versions.sh pinned
 newest:
 	tools/versions.sh highest
+
+# Whether the pins have wheels, and fit, on each system and Python of the README's table.
+resolved:
+	UV="$(UV)" tools/resolved.sh
 
 clean:
 	rm -rf "$(VENV)" runs
