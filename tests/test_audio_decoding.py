@@ -200,3 +200,13 @@ def test_pictures_and_players_take_audio_through_the_gate(processor):
     for show in (lambda clip: plot_clip(clip, processor), play):
         with pytest.raises(AudioError, match=r"shape \(8000, 2\)"):
             show(np.zeros((8_000, 2), np.float32))
+
+
+def test_a_title_in_another_encoding_is_no_reason_to_refuse_a_sound():
+    file = io.BytesIO()
+    soundfile.write(file, np.full(16_000, 0.25), 16_000, format="WAV", subtype="PCM_16")
+    title = b"INAM" + (8).to_bytes(4, "little") + b"Fr\xf6sche\0"
+    chunk = b"LIST" + (4 + len(title)).to_bytes(4, "little") + b"INFO" + title
+    whole = file.getvalue() + chunk
+    samples = load_audio(whole[:4] + (len(whole) - 8).to_bytes(4, "little") + whole[8:])
+    assert samples.shape == (16_000,) and np.allclose(samples, 0.25, atol=1e-4)

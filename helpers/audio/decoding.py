@@ -30,6 +30,8 @@ LONGEST_SECONDS = 3600
 _FORMATS = ("wav,w64,aiff,au,caf,flac,ogg,mp3,aac,mov,matroska,asf,amr,amrnb,amrwb,wv,tta,ac3,eac3,ape,avi,mpeg,mpegts,"
             "flv,voc,nist,ircam,sox,gsm,dts,loas,mp2,xwma,oma,aea,mpc,mpc8,tak,wsd,dsf,iff")
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+_TAGS = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Titles that are not UTF-8 are no reason to refuse a sound; PyAV 19 (for Python 3.12 and later) sees to that itself."""
 _PROMISING = {"wav", "w64", "aiff", "au", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 """Containers whose header says how long the sound is."""
 
@@ -37,7 +39,7 @@ _PROMISING = {"wav", "w64", "aiff", "au", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj
 def _open(file: BinaryIO, name: str):
     """The container and its first audio stream, or `AudioError`; nothing is decoded yet."""
     try:
-        container = av.open(file, options=_OPTIONS, metadata_errors="ignore")
+        container = av.open(file, options=_OPTIONS, **_TAGS)
     except (av.error.FFmpegError, ValueError) as error:
         reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise AudioError(f"{name} cannot be decoded ({reason}): use a whole WAV, FLAC, OGG, MP3, M4A or WebM file, or "
