@@ -31,7 +31,7 @@ _FORMATS = ("wav,w64,aiff,au,caf,flac,ogg,mp3,aac,mov,matroska,asf,amr,amrnb,amr
             "flv,voc,nist,ircam,sox,gsm,dts,loas,mp2,xwma,oma,aea,mpc,mpc8,tak,wsd,dsf,iff")
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
 _TAGS = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-"""Titles that are not UTF-8 are no reason to refuse a sound; PyAV 19 (for Python 3.12 and later) sees to that itself."""
+"""Titles that are not UTF-8 are no reason to refuse a sound; PyAV 19, for Python 3.12 and later, sees to it itself."""
 _PROMISING = {"wav", "w64", "aiff", "au", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 """Containers whose header says how long the sound is."""
 
