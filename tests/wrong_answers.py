@@ -124,7 +124,8 @@ WRONG = {
         ("split = lambda clips, share: ([c for c in clips if c['source'] != 'drill_0'],"
          " [c for c in clips if c['source'] == 'drill_0'])", "whether it was learned"),
         ("split = lambda clips, share: (clips[:20], clips[30:])", "none may be lost"),
-        ("{solution}\nall_of_it = split\nsplit = lambda clips, share: all_of_it(clips, 0.9)[::-1]", "held out"),
+        ("split = lambda clips, share: ([c for c in clips if c['source'][-1] == '0'],"
+         " [c for c in clips if c['source'][-1] != '0'])", "the share asked for"),
         ("split = lambda clips, share: clips", "return two lists"),
     ],
     "check_keep": [
