@@ -33,13 +33,15 @@ test-slow: tests-environment
 bench: environment
 	"$(BIN)/python" -m tests.benchmarks
 
-# Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one.
+# Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one. The numbers in
+# prose follow the outputs.
 # The data set first, so that its progress bar is no part of any stored output.
 notebooks: environment
 	"$(BIN)/python" -c "from helpers.tiny.dataset import ensure_dataset; ensure_dataset()"
 	"$(BIN)/python" -m nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 		notebooks/*.ipynb
+	"$(BIN)/python" -m tools.numbers
 
 environment:
 	@command -v "$(PYTHON)" > /dev/null || { echo "There is no $(PYTHON) here: install Python 3.11 to 3.14."; exit 1; }
