@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -105,6 +106,6 @@ def plot_machine(processor, model, clip) -> Picture:
                 mutation_scale=12,
             )
         )
-    figure.supxlabel(f"words:  {words}", color=TUNED, fontsize=11)
+    figure.supxlabel(fill(f"words: {words}", 110), color=TUNED, fontsize=11)
     way = "; ".join(f"{stage.name}: {' by '.join(map(str, stage.shape))} ({stage.meaning})" for stage in stages)
     return as_picture(figure, f"The way of one clip through the model, left to right. {way}; and the words “{words}”.")

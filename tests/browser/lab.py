@@ -151,7 +151,7 @@ def set_theme(page, theme: str) -> None:
     """JupyterLab's own light or dark theme, as its Settings menu sets it."""
     name = f"JupyterLab {theme.title()}"
     page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
-    page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', timeout=30_000)
+    page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached", timeout=30_000)
     page.wait_for_timeout(300)
 
 
