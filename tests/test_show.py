@@ -139,6 +139,25 @@ def test_a_picture_is_stored_once_and_gives_nothing_away(processor, test_clips):
     assert len(picture.png) < 60_000
 
 
+def test_a_thin_line_keeps_its_colour_beside_a_colour_map():
+    from io import BytesIO
+
+    from PIL import Image
+
+    from helpers.show.figures import as_picture, new_figure
+    from helpers.show.pictures import draw_log_mel, draw_waveform
+
+    clicks = np.zeros(50_000)
+    clicks[::9_000] = 0.5
+    figure, (left, right) = new_figure(columns=2)
+    draw_waveform(left, clicks)
+    draw_log_mel(right, np.random.default_rng(0).normal(size=(64, 400)), 4.0)
+    picture = np.asarray(Image.open(BytesIO(as_picture(figure, "Clicks beside noise.").png)).convert("RGB")).astype(int)
+    wanted = [int(palette.SOUND[place : place + 2], 16) for place in (1, 3, 5)]
+    waveform = picture[:, : picture.shape[1] // 2].reshape(-1, 3)
+    assert (abs(waveform - wanted).max(axis=1) <= 8).sum() > 60
+
+
 def test_several_runs_in_one_picture():
     runs = {
         "healthy": [

@@ -6,6 +6,8 @@ from axe_playwright_python.sync_playwright import Axe
 
 from browser.lab import OUTPUT
 
+_NOISE = ("9223372036854775807", "No log", "it/s]", "Warning:")
+"""What the libraries print for themselves: endless epochs, empty columns, progress bars of text, warnings."""
 _CUT_OFF = f"""() => {{
     const found = [];
     const wider = (node) => node.clientWidth > 0 && node.scrollWidth > node.clientWidth + 2;
@@ -33,10 +35,13 @@ def faults(page) -> list[str]:
     for what, selector in {
         "picture without a description": f'{OUTPUT} img:not([alt]), {OUTPUT} img[alt=""]',
         "player without a name": f"{OUTPUT} audio:not([aria-label])",
+        "widget with a tooltip that says null": f'{OUTPUT} [title="null"]',
         "frozen progress bar": f'{OUTPUT} progress:not([value="1.0000"])',
     }.items():
         found += [f"{what}: {text[:200]}" for text in page.locator(selector).evaluate_all(
             "nodes => nodes.map((node) => node.outerHTML)")]
+    shown = " ".join(page.locator(OUTPUT).all_inner_texts())
+    found += [f"noise: {words}" for words in _NOISE if words in shown]
     found += ["a widget could not be drawn"] * page.get_by_text("Error displaying widget").count()
     found += [f"empty widget: {text}" for text in page.evaluate(_EMPTY)]
     return found + [f"broken picture: {source}" for source in page.evaluate(_BROKEN)]

@@ -11,8 +11,7 @@ from playwright.sync_api import Locator, expect
 
 from browser.lab import OUTPUT
 
-WAIT = 60_000
-"""Milliseconds: a model that answers on one busy core takes its time."""
+expect.set_options(timeout=120_000)  # milliseconds: a model that answers on one busy core takes its time
 
 
 def _shown(page, **has) -> Locator:
@@ -20,8 +19,8 @@ def _shown(page, **has) -> Locator:
     return page.locator(OUTPUT).filter(**has).last
 
 
-def _says(output: Locator, words: str | re.Pattern, timeout: int = WAIT) -> None:
-    expect(output).to_contain_text(words, timeout=timeout)
+def _says(output: Locator, words: str | re.Pattern) -> None:
+    expect(output).to_contain_text(words)
 
 
 def noise(seconds: int) -> bytes:
@@ -52,7 +51,7 @@ def upload(page, names: dict[str, int], models: list[str]) -> None:
         sound.locator("input[type=file]").set_input_files(
             {"name": name, "mimeType": "audio/wav", "buffer": noise(seconds)}
         )
-        _says(sound, f"{name} ({seconds}.0 s)", timeout=180_000)
+        _says(sound, f"{name} ({seconds}.0 s)")
         for model in models:
             _says(sound, model)
         expect(sound.locator("td").first).to_have_text(re.compile(r"\w"))
@@ -114,7 +113,7 @@ def _notebook_05(page) -> None:
     _says(talk, "You: And what else?")
     _says(talk, "The base model:")
     talk.get_by_role("button", name="New conversation").click()
-    expect(talk).not_to_contain_text("The base model:", timeout=WAIT)
+    expect(talk).not_to_contain_text("The base model:")
 
 
 def _notebook_09(page) -> None:
@@ -122,15 +121,15 @@ def _notebook_09(page) -> None:
     cell = knobs.locator("td")
     adapter = cell.nth(0).inner_text()
     knobs.get_by_label("rank", exact=True).select_option("32")
-    expect(cell.nth(0)).to_have_text(f"{2 * float(adapter):,.2f}", timeout=WAIT)
+    expect(cell.nth(0)).to_have_text(f"{2 * float(adapter):,.2f}")
     memory = cell.nth(1).inner_text()
     knobs.get_by_label("4-bit weights").check()
-    expect(cell.nth(1)).not_to_have_text(memory, timeout=WAIT)
+    expect(cell.nth(1)).not_to_have_text(memory)
     verdict, price = cell.nth(3).inner_text(), cell.nth(5).inner_text()
     field = knobs.get_by_label("price ($ an hour)")
     field.fill("2")
     field.press("Enter")
-    expect(cell.nth(5)).not_to_have_text(price, timeout=WAIT)
+    expect(cell.nth(5)).not_to_have_text(price)
     assert verdict in ("fits", "too large")
 
 

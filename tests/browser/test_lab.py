@@ -68,6 +68,7 @@ def browser(server):
 @pytest.fixture
 def page(browser, server):
     page = browser.new_page(viewport={"width": 1280, "height": 1300})
+    page.set_default_timeout(120_000)
     yield page
     page.close()
     server.stop_kernels()
