@@ -16,7 +16,7 @@ UV   ?= uv
 LAB_ARGS ?=
 ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab environment tests-environment test test-slow bench notebooks constraints lowest pinned newest clean
+.PHONY: lab environment tests-environment test test-slow test-browser bench notebooks constraints lowest pinned newest clean
 
 lab: environment
 	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
@@ -28,6 +28,11 @@ test: tests-environment
 # The others: whole trainings, the full profile against a stand-in for the Hub, and what waits for time-outs.
 test-slow: tests-environment
 	"$(BIN)/python" -m pytest tests -m slow
+
+# Every notebook opened, run and used in JupyterLab in headless Chromium, which has to be on the machine: Debian's package
+# `chromium`, or Google Chrome. Pictures of what was seen go to runs/browser. Skipped, with the reason, without Chromium.
+test-browser: tests-environment
+	"$(BIN)/python" -m pytest tests/browser -m browser -rs
 
 # About 25 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment
