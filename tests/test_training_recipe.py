@@ -118,7 +118,7 @@ def test_a_move_that_is_refused_loses_neither_adapter(model, processor, short, t
 def test_a_data_set_with_no_clips_to_spare_is_trained_on_whole(monkeypatch):
     from datasets import Dataset, SplitDict, SplitInfo
 
-    from helpers.training import recipe as training
+    from helpers.training import splits as training
 
     stream = Dataset.from_dict({"caption": ["A dog barks"] * 3}).to_iterable_dataset()
     stream.info.splits = SplitDict({"train": SplitInfo("train", num_examples=3)})
