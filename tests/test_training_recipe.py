@@ -27,10 +27,10 @@ def _notebook_values(model, profile) -> dict:
     from peft import LoraConfig
     from transformers import TrainingArguments
 
-    from helpers import precision_arguments
+    from helpers import choose_checkpointing, precision_arguments
 
-    names = {"LoraConfig": LoraConfig, "TrainingArguments": TrainingArguments,
-             "precision_arguments": precision_arguments, "profile": profile, "model": model}
+    names = {"LoraConfig": LoraConfig, "TrainingArguments": TrainingArguments, "profile": profile, "model": model,
+             "precision_arguments": precision_arguments, "checkpointing": choose_checkpointing(model, profile)[0]}
     exec(lora[lora.index("lora = ") : lora.index("model = get_peft_model")], names)
     exec(arguments, names)
     return names
