@@ -76,8 +76,7 @@ def learner(hub, files, tmp_path):
     """A process with the full profile, 150 clips to train on and 28 to evaluate on, and an empty cache."""
     data = hub.add(f"tests/kept-{len(hub.repositories)}", files, "dataset")
     trial = f"train_clips=150 eval_clips=28 test_clips=24 dataset_id={data.id}"
-    process = Client(environment(hub.endpoint, tmp_path, COURSE_PROFILE="full", COURSE_TRIAL=trial,
-                                 COURSE_CACHE=str(tmp_path / "cache")))
+    process = Client(environment(hub.endpoint, tmp_path, COURSE_PROFILE="full", COURSE_TRIAL=trial))
     process.run("""
 import hashlib
 from helpers import get_profile, group_references, load_captions

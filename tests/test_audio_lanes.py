@@ -111,7 +111,7 @@ def test_rows_read_by_1_2_and_8_processes(hub, tmp_path):
         pq.write_table(clips.slice(number * ROWS, ROWS), file)
         files[f"data/train-{number:05d}-of-{STEP:05d}.parquet"] = file.getvalue()
     data = hub.add("tests/shared-out", files, "dataset")
-    process = Client(environment(hub.endpoint, tmp_path, COURSE_PROFILE="full", COURSE_CACHE=str(tmp_path),
+    process = Client(environment(hub.endpoint, tmp_path, COURSE_PROFILE="full",
                                  COURSE_TRIAL=f"train_clips=100 dataset_id={data.id}"))
     try:
         assert process.run("from helpers import get_profile").error is None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import jobs, parts, table
+from tests.benchmarks import hub, jobs, parts, table
 from tests.benchmarks.__main__ import ROOT, main, parse_arguments, starting_point
 
 # ------------------------------------------------------------------------------------------------------------- table
@@ -27,7 +28,7 @@ def _figures() -> dict:
                      for shares in ((0.5, 0.4), (0.8, 0.9)))
     return {
         "mid-size": {"arms": {"guide": [slow], "guide labels": [half], "course": [fast]}},
-        "mid-size-captions": {"guide": 0.5, "course": 1.5, "settings": {"clips": 16}},
+        "mid-size-captions": {"guide": 0.5, "course": 1.5, "merged": 2.0, "settings": {"clips": 16}},
         "operations": {"clips": 8000, "guide": 4e17, "course": {"on": 3.2e17, "off": 2e17}, "off_on": ["A100 40 GB"]},
         "rows": {"03": {"used": 100, "read": 109.6}, "06": {"used": 20, "read": 30.0}},
         "tiny": {"arms": {"guide": guide[:1], "guide labels": guide, "course": course, "full": course[:1]},
@@ -60,8 +61,8 @@ def test_rows_ratios_and_verdicts(results):
     (batched,) = [row for row in rows.values() if "caption`" in row.measure]
     assert "batches of 32" in batched.measure and batched.cells[1:] == ("10.0", "50.0", "5.0", "at least 4", "yes")
     assert rows["tiny model: event F1"].met is None
-    (captions,) = [row for row in rows.values() if row.measure.startswith("mid-size model: captions")]
-    assert captions.cells[1:] == ("0.50", "1.50", "3.0", "at least 4", "no")
+    captions, merged = [row for row in rows.values() if row.measure.startswith("mid-size model: captions")]
+    assert captions.cells[1:] == ("0.50", "1.50", "3.0", "at least 4", "no") and merged.ratio == "1.33"
     twice, kept = [row for row in rows.values() if row.measure.startswith("8.27 B")]
     assert (twice.ratio, twice.met) == ("0.80", False) and (kept.ratio, kept.met) == ("0.50", True)
     assert "kept, as on A100 40 GB" in kept.measure and kept.course == "200 quadrillion"
@@ -128,6 +129,21 @@ def test_a_job_runs_once_a_repetition_in_a_process_of_its_own(monkeypatch):
     run = parts.Runner(threads=1, say=lambda _: None)
     assert [run("stream", "", clips=8)["number"], run("stream", "again", clips=8)["number"]] == [1, 1]
     assert [run("stream", "", clips=8, repeat=1)["number"], run("stream", "", clips=9)["number"]] == [2, 3]
+    pair = run.side_by_side({"job": "stream", "title": "", "clips": 7}, {"job": "stream", "title": "", "clips": 6})
+    assert sorted(figures["number"] for figures in pair) == [4, 5]
     spec, environment = calls[0]
     assert spec == {"job": "stream", "threads": 1, "clips": 8} and spec["job"] in jobs.JOBS
     assert environment["HF_HUB_OFFLINE"] == "1" and "COURSE_PROFILE" not in environment
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", parts.PARTS)
+def test_every_part_asks_for_measurements_that_there_are(name, quick, monkeypatch):
+    class Asked(parts.Runner):
+        def __call__(self, job, title, repeat=0, environment=None, threads=None, **options):
+            inspect.signature(jobs.JOBS[job]).bind(**options)
+            return {"clips": 1}
+
+    monkeypatch.setattr(hub, "audiocaps_like", lambda: {})
+    assert json.dumps(parts.PARTS[name](Asked(), quick))
+    assert set(parts.PARTS) == set(table.ROWS)

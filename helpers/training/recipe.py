@@ -45,11 +45,16 @@ def lora_config(profile: Profile) -> LoraConfig:
 def training_arguments(profile: Profile, model, output: Path, **overrides) -> TrainingArguments:
     """The guide's training arguments, with the profile's numbers and the precision that fits the model.
 
-    A run that is shorter than the profile's, for a trial, warms up for at most half of its steps.
+    A run that is shorter than the profile's, for a trial, warms up for at most half of its steps. Whether activations
+    are checkpointed follows from what is free (`choose_checkpointing`, which says why), unless
+    ``gradient_checkpointing`` (or its newer name, ``activation_checkpointing``) is among the overrides.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
-    checkpointing, why = choose_checkpointing(model, profile)
-    if why and not distributed_rank() and not {"gradient_checkpointing", "activation_checkpointing"} & overrides.keys():
+    # Taken out: `TrainingArguments` would listen to one of the two names alone.
+    names = ("gradient_checkpointing", "activation_checkpointing")
+    asked = [overrides.pop(name) for name in names if name in overrides]
+    checkpointing, why = (asked[-1], "") if asked else choose_checkpointing(model, profile)
+    if why and not distributed_rank():
         print(why)
     settings = {
         "output_dir": str(output),

@@ -6,16 +6,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the stand-in's modules find each other as in pytest
+from hub_rows import audiocaps_like, rows_read  # noqa: E402
+from hub_server import HubServer  # noqa: E402
+
 CLIPS = {"train_clips": 150, "eval_clips": 28, "test_clips": 24}
 DATA = "benchmarks/captions"
 
 
 def count_rows(run) -> dict[str, float]:
     """``used`` clips and ``read`` rows, by notebook. ``run``: a `Runner`."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))  # the stand-in's modules find each other as in pytest
-    from hub_rows import audiocaps_like, rows_read
-    from hub_server import HubServer
-
     figures, files = {}, audiocaps_like()
     with HubServer() as hub, tempfile.TemporaryDirectory() as cache:
         hub.add(DATA, files, "dataset")

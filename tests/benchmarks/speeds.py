@@ -57,13 +57,15 @@ def captioning_mid_size(*, clips: int, tokens: int, repeats: int) -> dict:
     whole windows.
 
     Returns:
-        ``guide`` and ``course``: clips a second, median of the repeats, which are taken in turns.
+        ``guide`` and ``course``: clips a second, median of the repeats, which are taken in turns; ``merged``: the
+        course's with its adapter merged into the weights.
     """
     set_seed(0)
     processor = mid_size.build_processor()
     profile, sounds = get_profile("full"), [clip["audio"]["array"] for clip in mid_size.make_clips(clips, "test")]
     models = {name: get_peft_model(mid_size.build_model(processor), config(profile)).eval()
               for name, config in (("guide", guide_lora_config), ("course", lora_config))}
+    models["merged"] = get_peft_model(mid_size.build_model(processor), lora_config(profile)).merge_and_unload().eval()
     length = {"max_new_tokens": tokens, "min_new_tokens": tokens}
 
     def guide(sounds: list) -> None:
@@ -74,15 +76,15 @@ def captioning_mid_size(*, clips: int, tokens: int, repeats: int) -> dict:
                 tokens = models["guide"].generate(**inputs, do_sample=False, **length)
             processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
-    def course(sounds: list) -> None:
-        caption(models["course"], processor, sounds, batch_size=len(sounds), **length)
+    def all_at_once(sounds: list) -> None:
+        caption(models[name], processor, sounds, batch_size=len(sounds), **length)
 
-    speeds: dict[str, list[float]] = {"guide": [], "course": []}
+    speeds: dict[str, list[float]] = {name: [] for name in models}
     for repeat in range(repeats + 1):
-        for name, way in (("guide", guide), ("course", course)):
+        for name in models:
             some = sounds if repeat else sounds[:2]  # the first round warms up
             begun = time.perf_counter()
-            way(some)
+            (guide if name == "guide" else all_at_once)(some)
             if repeat:
                 speeds[name].append(len(some) / (time.perf_counter() - begun))
     return {name: statistics.median(found) for name, found in speeds.items()}
