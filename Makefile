@@ -29,7 +29,7 @@ test: tests-environment
 test-slow: tests-environment
 	"$(BIN)/python" -m pytest tests -m slow
 
-# About 25 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
+# About 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment
 	"$(BIN)/python" -m tests.benchmarks
 
