@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 import pytest
@@ -63,6 +67,39 @@ def test_the_oldest_goes_where_there_is_too_much(cache, monkeypatch):
     monkeypatch.setattr(kept_clips, "MOST_BYTES", sum(file.stat().st_size for file in files))
     newest = kept_clips.keep("owner/data", "train-2", "abc", rows(2), FEATURES)
     assert sorted(cache.rglob("*.parquet")) == sorted([files[1], newest])
+
+
+@pytest.fixture
+def without_hub(cache, monkeypatch):
+    monkeypatch.setattr(kept_clips, "current_revision", lambda source: "abc")
+    monkeypatch.setattr(kept_clips, "hub_access", lambda *_: contextlib.nullcontext())
+
+
+def test_of_two_programs_one_reads_and_the_other_waits(without_hub):
+    read = []
+
+    def slowly(revision):
+        read.append(revision)
+        time.sleep(0.3)
+        return rows(3), FEATURES
+
+    with ThreadPoolExecutor(2) as pool:
+        files = list(pool.map(lambda _: kept_clips.kept_or_read("owner/data", "train-3", slowly), range(2)))
+    assert read == ["abc"] and files[0] == files[1] and pq.read_table(files[0]).num_rows == 3
+
+
+def test_a_full_disk_is_one_sentence_and_other_errors_stay_what_they_are(without_hub, cache):
+    def breaks(error):
+        def rows_until():
+            yield from rows(60)
+            raise error
+        return lambda revision: (rows_until(), FEATURES)
+
+    with pytest.raises(OSError, match=r"cannot be kept in .* \(No space left on device\): make room.*COURSE_CACHE"):
+        kept_clips.kept_or_read("owner/data", "train-60", breaks(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(ConnectionError, match="^gone$"):
+        kept_clips.kept_or_read("owner/data", "train-60", breaks(ConnectionError("gone")))
+    assert not [path for path in cache.rglob("*") if path.suffix in (".parquet", ".part", ".json")]
 
 
 # ------------------------------------------------------------------------------------------ over the loopback Hub
