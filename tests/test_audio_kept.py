@@ -173,6 +173,10 @@ def test_a_wrong_split_is_named_where_clips_are_kept_too(learner):
     assert outcome.error == "SplitError" and "it has 'train', 'test'" in outcome.message
 
 
+def test_a_split_with_fewer_rows_says_how_many(learner):
+    assert ran(learner, "result = load_captions(profile.dataset_id, keep=500).info.splits['train'].num_examples") == 180
+
+
 def test_what_is_kept_needs_no_hub(hub, files, learner):
     first = ran(learner, "result = [row['caption'] for row in load_splits(profile)[1]]")
     hub.stop()
