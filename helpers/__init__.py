@@ -31,6 +31,7 @@ _HOMES = {
     "model.hardware": ["NotEnoughMemory", "choose_hardware", "precision_arguments"],
     "model.loading": ["is_quantized", "load_model", "load_processor", "quantized_modules"],
     "model.checkpointing": ["choose_checkpointing"],
+    "model.relatives": ["write_music_flamingo"],
     "model.lora": ["LANGUAGE_MODEL_TARGETS", "AdapterError", "check_adapter", "lora_report"],
     "model.record": ["adapter_record"],
     "captioning.captions": ["CaptioningInterrupted", "caption"],

@@ -107,8 +107,9 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
 
     from helpers.model.loading import load_model, load_processor
     from helpers.sharing import write_model_card
-    from helpers.training.recipe import folder_splits, make_trainer, save_adapter
+    from helpers.training.recipe import make_trainer, save_adapter
     from helpers.training.resume import CheckpointError, last_whole_checkpoint
+    from helpers.training.splits import folder_splits
 
     first = int(os.environ.get("RANK", 0)) == 0  # set by torchrun and by `accelerate launch`
     device = None
