@@ -108,7 +108,7 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
     from helpers.model.loading import load_model, load_processor
     from helpers.sharing import write_model_card
     from helpers.training.recipe import folder_splits, make_trainer, save_adapter
-    from helpers.training.resume import CheckpointError, last_whole_checkpoint
+    from helpers.training.resume import CheckpointError, full_disk_explained, last_whole_checkpoint
 
     first = int(os.environ.get("RANK", 0)) == 0  # set by torchrun and by `accelerate launch`
     device = None
@@ -155,7 +155,8 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
         done = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         trainer.state.log_history, trainer.state.global_step = done.log_history, done.global_step
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with full_disk_explained(checkpoints):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     folder = save_adapter(trainer, processor, options.output / "adapter", profile)
     if first:
         write_model_card(folder, profile, trainer.state.log_history, trainer.args.world_size)
