@@ -3,7 +3,7 @@
 A program of its own, for its rounds are copies (forks) of it, which spares each the import of PyTorch; and a copy of a
 process that has run a backward pass, as a test's may have, can run none itself. Prints one JSON object: of so many
 ``rounds`` how many were ``killed`` at work, how many came out ``equal`` to the undisturbed, after how many a checkpoint
-was ``half`` written, and how many processes were ``left`` behind.
+was ``half`` written, and how many processes were ``left`` behind. One kind is not killed, but finds its disk full.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,11 +26,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import psutil  # noqa: E402
 import torch  # noqa: E402
+from adapter_fixtures import wait  # noqa: E402
 from test_training_resume import Interrupt, adapter_bytes, history, run  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
 
-from helpers import last_whole_checkpoint, load_processor  # noqa: E402
+from helpers import CheckpointError, last_whole_checkpoint, load_processor  # noqa: E402
 from helpers.tiny.dataset import ensure_dataset  # noqa: E402
-from helpers.training.resume import checkpoints, is_whole  # noqa: E402
+from helpers.training.resume import checkpoints, full_disk_explained, is_whole  # noqa: E402
 
 SIZES = {"train": 101, "validation": 1, "test": 1}
 """Four shards, so that two processes have two each."""
@@ -46,16 +50,10 @@ def start(job, log: Path) -> int:
             job()
             os._exit(0)
         except BaseException:
-            import traceback
-
             traceback.print_exc()
         finally:
             os._exit(1)
     return child
-
-
-def wait(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def finish(job, log: Path) -> float:
@@ -68,20 +66,15 @@ def finish(job, log: Path) -> float:
 
 def left_behind(group: int) -> int:
     """Processes that a killed one has started, and that have not noticed within 15 seconds."""
-    def alive() -> list:
-        found = []
-        for process in psutil.process_iter(["status"]):
-            try:
-                if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (ProcessLookupError, psutil.NoSuchProcess):
-                continue
-        return found
-
     deadline = time.monotonic() + 15
-    while alive() and time.monotonic() < deadline:
+    while True:
+        alive = 0
+        for process in psutil.process_iter(["status"]):
+            with suppress(ProcessLookupError):
+                alive += os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE
+        if not alive or time.monotonic() > deadline:
+            return alive
         time.sleep(0.1)
-    return len(alive())
 
 
 def killed(job, log: Path, delay: float, when=lambda: True) -> Counter:
@@ -207,7 +200,39 @@ def resuming(rounds: int, scratch: Path, dice: random.Random) -> Counter:
     return found
 
 
-KINDS = {"data": data, "data_at_once": data_at_once, "training": training, "resuming": resuming}
+def full_disk(rounds: int, scratch: Path, dice: random.Random) -> Counter:
+    """A limit on the size of files, which the system enforces in the middle of the second checkpoint."""
+    import resource
+
+    processor, log, found, whole = load_processor(), scratch / "log.txt", Counter(), scratch / "undisturbed"
+    finish(lambda: trained(processor, whole), log)
+
+    class Fill(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (dice.randint(20_000, 400_000), resource.RLIM_INFINITY))
+
+    for number in range(rounds):
+        folder = scratch / f"round {number}"
+
+        def fill(folder=folder):
+            try:
+                with full_disk_explained(folder / "checkpoints"):
+                    trained(processor, folder, callbacks=[Fill()])
+            except CheckpointError as error:
+                assert "make room on the disk" in str(error)
+                return
+            raise AssertionError("nothing was said")
+
+        finish(fill, log)
+        assert last_whole_checkpoint(folder / "checkpoints").name == "checkpoint-2"
+        found["half"] += half_written(folder)
+        finish(lambda folder=folder: trained(processor, folder, resume=True), log)
+        found["equal"] += outcome(folder) == outcome(whole)
+    return found
+
+
+KINDS = {"full_disk": full_disk, "data": data, "data_at_once": data_at_once, "training": training, "resuming": resuming}
 
 
 def main(kind: str, rounds: int) -> None:

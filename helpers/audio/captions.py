@@ -100,13 +100,13 @@ def _load_tiny(split: str) -> IterableDataset:
 
     _check_split(split, list(SPLITS), "The tiny data set")
     files = sorted(str(file) for file in ensure_dataset().glob(f"{split}-*.parquet"))
-    return load_dataset("parquet", data_files={split: files}, split=split, streaming=True)
+    return load_dataset("parquet", data_files={split: files}, split=split, streaming=True)  # nosec B615: local files
 
 
-def _load_hub(source: str, split: str) -> IterableDataset:
+def _load_hub(source: str, split: str, revision: str | None = None) -> IterableDataset:
     with hub_access(source, "dataset"):
         try:
-            return load_dataset(source, split=split, streaming=True)
+            return load_dataset(source, split=split, streaming=True, revision=revision)
         except ValueError as error:
             if "split" not in str(error).lower():
                 raise

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from helpers.model.folders import write_digests
 from helpers.tiny import captions
 from helpers.tiny.architecture import build_audio_tower, build_feature_extractor, build_model, build_processor
 from helpers.tiny.pretraining.chats import tokenize
@@ -161,6 +162,7 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, lo
     (output / "pretraining.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     lines = [f"  {json.dumps(name)}: {json.dumps(heard)}" for name, heard in table.items()]
     (output / "confusions.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_digests(output)
     return result
 
 
