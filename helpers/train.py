@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from helpers.profiles import PROFILES, Profile, get_profile
@@ -223,4 +224,6 @@ def push_adapter(folder: Path, name: str) -> str:
 
 
 if __name__ == "__main__":
+    # What is said of a clip is for its owner: the sentence, without the line of code that said it.
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
     sys.exit(main())
