@@ -25,7 +25,7 @@ from typing import get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds ``notebooks/`` and ``helpers/``."""
 
-RUNS = ROOT / (os.environ.get("COURSE_RUNS") or "runs")
+RUNS = ROOT / Path(os.environ.get("COURSE_RUNS") or "runs").expanduser()
 """Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it; a relative path begins at `ROOT`, so that
 it means the same from every folder."""
 

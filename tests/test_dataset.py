@@ -174,6 +174,16 @@ def test_every_part_of_the_recipe_is_in_the_version(monkeypatch):
     assert dataset.data_version() == version
 
 
+@pytest.mark.parametrize("value, expected", [
+    ("cache", ROOT / "cache"), ("../cache", ROOT / "../cache"), ("~/cache", Path.home() / "cache"),
+])
+def test_a_relative_cache_means_the_same_from_every_folder(tmp_path, monkeypatch, value, expected):
+    monkeypatch.setenv("COURSE_CACHE", value)
+    for folder in (tmp_path, ROOT / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert dataset.cache_folder() == expected
+
+
 def test_others_can_read_a_shared_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
     before = os.umask(0o022)

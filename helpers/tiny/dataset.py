@@ -20,6 +20,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from helpers.profiles import ROOT
 from helpers.tiny import captions, phrases, scenes, shards, sounds
 from helpers.tiny.shards import SEED, SHARD_CLIPS, SPLITS, make_row, make_scene, make_shard, shard_clips, to_pcm16
 
@@ -33,8 +34,12 @@ _checked: set[tuple] = set()
 
 
 def cache_folder() -> Path:
-    """Where the course keeps what it makes: ``COURSE_CACHE``, else the operating system's cache folder."""
-    return Path(os.environ.get("COURSE_CACHE") or platformdirs.user_cache_dir("audio-captioning-course"))
+    """Where the course keeps what it makes: ``COURSE_CACHE``, else the operating system's cache folder.
+
+    A relative path begins at `ROOT`, as that of ``COURSE_RUNS`` does.
+    """
+    kept = os.environ.get("COURSE_CACHE") or platformdirs.user_cache_dir("audio-captioning-course")
+    return ROOT / Path(kept).expanduser()
 
 
 def data_version() -> str:
