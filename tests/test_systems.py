@@ -62,7 +62,7 @@ def _without_encoding(tree: ast.AST) -> list[int]:
         texts = [value.value for value in [*call.args, *(keyword.value for keyword in call.keywords)]
                  if isinstance(value, ast.Constant) and isinstance(value.value, str)]
         opens = name == "open" and owner not in BYTES_OF_THEIR_OWN and not any("b" in text for text in texts)
-        if "encoding" not in given and (opens or name in {"read_text", "write_text"} or "text" in given & {"text"}
+        if not given & {"encoding", "cache_type"} and (opens or name in {"read_text", "write_text"} or "text" in given
                                         and name in {"run", "Popen", "check_output"}):
             found.append(call.lineno)
     return found
