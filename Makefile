@@ -34,7 +34,7 @@ test-slow: tests-environment
 test-browser: tests-environment
 	"$(BIN)/python" -m pytest tests/browser -m browser -rs
 
-# About 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
+# An estimated 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment
 	"$(BIN)/python" -m tests.benchmarks
 
