@@ -1,5 +1,6 @@
 # make lab   opens the course; make test   passes its fast tests and runs its notebooks; make test-slow   the slow tests;
-# make bench   measures the course against the guide. Each makes the virtual environment first, or completes it.
+# make soak   what chance decides, thirty rounds each; make bench   measures the course against the guide. Each makes the
+# virtual environment first, or completes it.
 #   make lab PYTHON=python3.12          which Python makes the environment (a new one if another made it before)
 #   make lab TORCH=cuda                 PyTorch for an NVIDIA GPU, or TORCH=cpu; otherwise what the machine has
 #   make lab LAB_ARGS="--port 9999"     what JupyterLab is to be told
@@ -16,7 +17,7 @@ UV   ?= uv
 LAB_ARGS ?=
 ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab environment tests-environment test test-slow test-browser bench notebooks constraints lowest pinned newest clean
+.PHONY: lab environment tests-environment test test-slow test-browser soak bench notebooks constraints lowest pinned newest clean
 
 lab: environment
 	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
@@ -33,6 +34,11 @@ test-slow: tests-environment
 # `chromium`, or Google Chrome. Pictures of what was seen go to runs/browser. Skipped, with the reason, without Chromium.
 test-browser: tests-environment
 	"$(BIN)/python" -m pytest tests/browser -m browser -rs
+
+# Programs killed at random moments and several at once, thirty rounds each; healthy runs of twenty seeds; hundreds of
+# random texts and clips. `make test` and `make test-slow` run a few rounds of each.
+soak: tests-environment
+	"$(BIN)/python" -m pytest tests -m soak
 
 # An estimated 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment

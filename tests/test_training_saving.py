@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from adapter_fixtures import fork, forked, idle_trainer, mark, marks, small_profile, wait  # noqa: F401  (fixtures)
 
-from helpers import AdapterError, adapter_record, check_adapter
+from helpers import AdapterError, adapter_record, check_adapter, load_processor
+from helpers.model.folders import NoSuchModel
 from helpers.model.record import RECORD
 from helpers.training import saving
 from helpers.training.recipe import unfit
@@ -86,6 +87,8 @@ def test_each_file_damaged_in_each_way_is_named(trainer, processor, profile, bas
             file.write_bytes(damage(whole))
             with pytest.raises(AdapterError, match=file.name):
                 check_adapter(base_model, folder)
+            with pytest.raises(NoSuchModel, match=file.name):
+                load_processor(folder)
         file.unlink()
         if file.name != RECORD:
             with pytest.raises(AdapterError, match=file.name):

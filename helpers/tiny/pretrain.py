@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from helpers.model.folders import write_digests
 from helpers.tiny import captions
 from helpers.tiny.architecture import build_audio_tower, build_feature_extractor, build_model, build_processor
 from helpers.tiny.pretraining.chats import tokenize
@@ -78,8 +79,8 @@ def raise_model(tower: torch.nn.Module, clips: int, long_clips: int, steps: int,
         clips: plain clips, three quarters as many with known sounds alone, and a quarter as many wide ones.
         long_clips: clips of two windows.
         steps: updates of the weights on clips of all kinds.
-        overlap_steps: further ones, mostly on two sounds at once. One token in thirty is the second name there, so it is
-            learned last: until then the model names the first sound twice.
+        overlap_steps: further ones, mostly on two sounds at once. One token in thirty is the second name there, so it
+            is learned last: until then the model names the first sound twice.
     """
     torch.manual_seed(SEED + 1)
     processor = build_processor()
@@ -172,6 +173,7 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, overlap_steps:
     (output / "pretraining.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     lines = [f"  {json.dumps(name)}: {json.dumps(heard)}" for name, heard in table.items()]
     (output / "confusions.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_digests(output)
     return result
 
 
