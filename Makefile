@@ -41,7 +41,7 @@ test-browser: tests-environment
 soak: tests-environment
 	"$(BIN)/python" -m pytest tests -m soak
 
-# About 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
+# An estimated 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment
 	"$(BIN)/python" -m tests.benchmarks
 
