@@ -172,8 +172,7 @@ def decode(file: BinaryIO, name: str, start: float = 0.0, stop: float | None = N
             promise = (f" of the {promised:.2f} s that its header promises" if promised and promised > clock else
                        " of a longer recording")
             raise AudioError(f"{name} is cut short: it holds {clock:.2f} s{promise}; copy it again, or save what is "
-                             "there "
-                             "as a new file with any audio editor if its caption fits that.")
+                             "there as a new file with any audio editor if its caption fits that.")
     samples = mixer.finish()
     unfinished = sizes is not None and sizes[0] == 0 < sizes[1]
     return samples, remarks_on(name, mixer, samples, unfinished, faults.broken)

@@ -55,8 +55,7 @@ class Row:
             return f"{where} names no file: fill in its file_name, or take the row out."
         if self.extra:
             return (f"{where} ({self.file_name}) has more cells than the table has columns: put a caption that has "
-                    "commas "
-                    "in it between double quotes.")
+                    "commas in it between double quotes.")
         if not self.captions:
             return f"{where} ({self.file_name}) has no caption: write one, or take the row out."
         return None
@@ -71,8 +70,7 @@ def find_tables(files: Sequence[Path], folder: Path) -> list[Path]:
     tables = [file for file in files if file.stem.lower() == "metadata" and file.suffix.lower() in TABLE_SUFFIXES]
     if not tables:
         raise CaptionError(f"The folder {folder.name!r} has no metadata.csv or metadata.jsonl: add one with the "
-                           "columns "
-                           "file_name and caption, one row a clip.")
+                           "columns file_name and caption, one row a clip.")
     beside: dict[Path, Path] = {}
     for table in tables:
         if table.parent in beside:
@@ -129,9 +127,8 @@ def _read_separated(table: Path) -> list[Row]:
     try:
         lines = [line for line in reader if any(cell.strip() for cell in line)]
     except csv.Error as error:
-        raise CaptionError(f"{table.name} cannot be read at line {reader.line_num} ({error}): is there a double "
-                           "quote that "
-                           "is never closed, or one inside a caption that is not written twice?") from None
+        raise CaptionError(f"{table.name} cannot be read at line {reader.line_num} ({error}): is there a double quote "
+                           "that is never closed, or one inside a caption that is not written twice?") from None
     columns = [cell.strip() for cell in lines[0]] if lines else []
     _unique(table, columns)
     rows = []

@@ -39,20 +39,15 @@ def check_lora_parameters(lora_parameters: Callable, model) -> str:
             real = down.weight.numel() + module.lora_B[adapter].weight.numel()
             said = number(call(lora_parameters, inputs, outputs, rank), f"lora_parameters({inputs}, {outputs}, {rank})")
             if said == rank * inputs * outputs:
-                raise Wrong(
-                    "you multiply the two sides: that is more than the whole matrix has; A is rank × inputs, B is "
-                    "outputs × rank."
-                )
+                raise Wrong("you multiply the two sides: that is more than the whole matrix has; A is rank × inputs, B "
+                            "is outputs × rank.")
             if said == inputs * outputs:
                 raise Wrong("that is the frozen matrix: LoRA leaves it alone and adds two thin ones.")
             if said == 2 * rank * inputs and inputs != outputs:
                 raise Wrong("you take both as wide as the inputs: B has one row for each output.")
             if said != real:
-                raise Wrong(
-                    f"for {inputs} inputs, {outputs} outputs and rank {rank} you say {said:,.0f}, the adapter has "
-                    f"{real:,}: count A "
-                    "and B one by one."
-                )
+                raise Wrong(f"for {inputs} inputs, {outputs} outputs and rank {rank} you say {said:,.0f}, the adapter "
+                            f"has {real:,}: count A and B one by one.")
             total, true, matrices = total + said, true + real, matrices + 1
     if not matrices:
         raise Wrong("the model has no adapter: run the cell that puts it on.")
@@ -94,11 +89,8 @@ def check_whose_curve(rates: Mapping[str, float]) -> str:
     fast = max(true, key=true.get)
     if said[fast] != true[fast]:
         claimed = next(name for name in said if said[name] == true[fast])
-        raise Wrong(
-            f"{claimed} was not the fastest, {fast} was: far too high a rate throws the weights about, so the loss "
-            f"hardly "
-            "falls."
-        )
+        raise Wrong(f"{claimed} was not the fastest, {fast} was: far too high a rate throws the weights about, so the "
+                    "loss hardly falls.")
     raise Wrong("the two smaller rates are exchanged: too small a rate goes the same way, only slower.")
 
 
@@ -165,11 +157,8 @@ def check_deaf_student(prediction: Mapping[str, float], profile: Profile) -> str
     if not 0 <= f1 <= 1:
         raise Wrong(f"F1 lies between 0 and 1, and you say {f1:g}.")
     got = deaf_student(profile)
-    found = (
-        f"the loss fell from {got['first loss']:.2f} to {got['last loss']:.2f}, {got['style']:.0%} of the captions "
-        f"are in style, and "
-        f"F1 is {got['f1']:.2f}"
-    )
+    found = (f"the loss fell from {got['first loss']:.2f} to {got['last loss']:.2f}, {got['style']:.0%} of the "
+             f"captions are in style, and F1 is {got['f1']:.2f}")
     if loss > (got["first loss"] + got["last loss"]) / 2:
         raise Wrong(f"{found}: most of a loss is style, and style can be learned without listening.")
     if f1 > got["f1"] + 0.25:

@@ -90,19 +90,15 @@ def check_f1_by_hand(f1: Callable) -> str:
         np.mean([2 * hit / (len(one) + len(other)) for hit, one, other in zip(hits, named, there, strict=True)])
     )
     if close(said, mean, 1e-6):
-        raise Wrong(
-            f"{said:.3f} is the mean of five F1s: a clip with one event then weighs as much as one with five; add up "
-            f"hits and "
-            "events over all clips first."
-        )
+        raise Wrong(f"{said:.3f} is the mean of five F1s: a clip with one event then weighs as much as one with five; "
+                    "add up hits and events over all clips first.")
     if close(said, sum(hits) / present, 1e-6):
         raise Wrong(f"{said:.3f} is recall: what was named and is not there has to count too.")
     if close(said, sum(hits) / claimed, 1e-6):
         raise Wrong(f"{said:.3f} is precision: what is there and was not named has to count too.")
     if not close(said, true, 1e-6):
-        raise Wrong(
-            f"you say {said:.3f}, it is {true:.3f}: twice the hits, divided by the events named plus the events there."
-        )
+        raise Wrong(f"you say {said:.3f}, it is {true:.3f}: twice the hits, divided by the events named plus the "
+                    "events there.")
     return f"{true:.3f} = 2 × {sum(hits)} / ({claimed} + {present})."
 
 
@@ -127,11 +123,7 @@ def check_luck(difference: Interval, before: np.ndarray, after: np.ndarray) -> s
     one, other = bootstrap_interval(after, event_f1), bootstrap_interval(before, event_f1)
     apart = Interval(true.value, one.low - other.high, one.high - other.low)
     if close(difference.high - difference.low, apart.high - apart.low, 0.1):
-        raise Wrong(
-            "you took the two intervals apart: that forgets that a clip is hard for both models; draw the same clips "
-            "for both."
-        )
-    raise Wrong(
-        f"you have {difference}, the paired difference of event_f1 over all {len(before)} clips is another: give "
-        "bootstrap_difference the counts of both models and event_f1."
-    )
+        raise Wrong("you took the two intervals apart: that forgets that a clip is hard for both models; draw the same "
+                    "clips for both.")
+    raise Wrong(f"you have {difference}, the paired difference of event_f1 over all {len(before)} clips is another: "
+                "give bootstrap_difference the counts of both models and event_f1.")

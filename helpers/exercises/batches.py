@@ -27,17 +27,14 @@ def check_label_count(counts: Sequence[int], processor, examples: Sequence[dict]
     if said == true:
         return f"{', '.join(map(str, true))}: the tokens of each caption, and the one that ends it."
     if all(count == label - 1 for count, label in zip(said, true, strict=True)):
-        raise Wrong(
-            "each is one too few: the token that ends the answer is trained too, or the model never learns to stop."
-        )
+        raise Wrong("each is one too few: the token that ends the answer is trained too, or the model never learns to "
+                    "stop.")
     words = [len(example["caption"].split()) for example in examples]
     if said in (words, [count + 1 for count in words]) and said != true:
         raise Wrong("you counted words: a word may be several tokens; ask processor.tokenizer.")
     wrong = next(place for place, pair in enumerate(zip(said, true, strict=True)) if pair[0] != pair[1])
-    raise Wrong(
-        f"caption {wrong + 1} does not have {said[wrong]:g} labels: count its tokens with processor.tokenizer, and "
-        f"add the end."
-    )
+    raise Wrong(f"caption {wrong + 1} does not have {said[wrong]:g} labels: count its tokens with processor.tokenizer, "
+                "and add the end.")
 
 
 def _rows(processor, examples: Sequence[dict]):
@@ -81,17 +78,14 @@ def check_answer_labels(answer_labels: Callable, processor, examples: Sequence[d
         if all(said[place] == IGNORED for place in ends) and _without(said, ends) == _without(true, ends):
             raise Wrong("the token that ends an answer has no label: without it the model never learns to stop.")
         if said[:-1] == true[1:] or said[1:] == true[:-1]:
-            raise Wrong(
-                "the labels stand one place off: the model shifts them itself, so each stands at its own token."
-            )
+            raise Wrong("the labels stand one place off: the model shifts them itself, so each stands at its own "
+                        "token.")
         last = len(true) - 1 - true[::-1].index(IGNORED, true[::-1].index(end)) if end in true else 0
         if all(label == IGNORED for label in said[:last]) and said[last:] == true[last:]:
             raise Wrong("in a chat with two answers only the last has labels: go on looking after the first.")
         place = next(place for place, pair in enumerate(zip(said, true, strict=True)) if pair[0] != pair[1])
-        raise Wrong(
-            f"at position {place} the label is {said[place]}, not {true[place]}: the token there is "
-            f"{processor.tokenizer.decode([ids[place]])!r}."
-        )
+        raise Wrong(f"at position {place} the label is {said[place]}, not {true[place]}: the token there is "
+                    f"{processor.tokenizer.decode([ids[place]])!r}.")
     return f"equal to the collator's on {count} rows, one of them with two answers."
 
 
@@ -124,11 +118,8 @@ def check_smallest_k(k: int, model, processor, examples: Sequence[dict]) -> str:
     tolerance = 1e-4 if model.dtype == torch.float32 else 1e-2
     if abs(loss(k) - whole) > tolerance:
         if k == answer:
-            raise Wrong(
-                f"with K = {k} the loss is {loss(k):.4f}, not {whole:.4f}: the longest answer reaches back so far, "
-                f"but its first "
-                "token is predicted at the position before it."
-            )
+            raise Wrong(f"with K = {k} the loss is {loss(k):.4f}, not {whole:.4f}: the longest answer reaches back so "
+                        "far, but its first token is predicted at the position before it.")
         raise Wrong(f"with K = {k} the loss is {loss(k):.4f}, not {whole:.4f}: an answer is cut off.")
     if k > 1 and abs(loss(k - 1) - whole) <= tolerance:
         raise Wrong(f"with K = {k} the loss is right, and with {k - 1} it still is: go on.")

@@ -58,9 +58,8 @@ def call(function: Callable, *args):
     except NotImplementedError:
         raise NotTried from None
     except Exception as error:
-        raise Wrong(
-            f"{name} raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        ) from None
+        raise Wrong(f"{name} raised {type(error).__name__}: "
+                    f"{str(error).splitlines()[0] if str(error) else 'no message'}") from None
     if answer is None:
         raise Wrong(f"{name} returns nothing: let it end with return and the answer.")
     if answer is ...:
@@ -102,9 +101,7 @@ def exercise(check: Callable[..., str]) -> Callable[..., None]:
         except Wrong as wrong:
             print(f"Not yet: {wrong}")
         except Exception as error:  # an answer of another kind than the check can look at
-            print(
-                f"Not yet: your answer could not be looked at ({type(error).__name__}: {error}); compare its form "
-                f"with the task."
-            )
+            print(f"Not yet: your answer could not be looked at ({type(error).__name__}: {error}); compare its form "
+                  "with the task.")
 
     return run

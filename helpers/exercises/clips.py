@@ -25,15 +25,11 @@ def check_whale(wrong: dict, studio: np.ndarray, rate: int = 44_100) -> str:
     if array.ndim != 1:
         raise Wrong(f"the array has the shape {array.shape}: mix the channels down to one first, with .mean(axis=1).")
     if wrong["sampling_rate"] != SAMPLING_RATE:
-        raise Wrong(
-            f"you say {wrong['sampling_rate']} Hz, which is the truth: the mistake is to claim {SAMPLING_RATE} Hz."
-        )
+        raise Wrong(f"you say {wrong['sampling_rate']} Hz, which is the truth: the mistake is to claim {SAMPLING_RATE} "
+                    "Hz.")
     if len(array) != len(studio):
-        raise Wrong(
-            f"the array has {len(array):,} samples, the recording {len(studio):,}: you resampled it, which is what "
-            f"keeps "
-            "a dog a dog; leave the samples as they are."
-        )
+        raise Wrong(f"the array has {len(array):,} samples, the recording {len(studio):,}: you resampled it, which is "
+                    "what keeps a dog a dog; leave the samples as they are.")
     times = len(array) / SAMPLING_RATE / (len(studio) / rate)
     return f"it lasts {times:.2f} times as long, every pitch is {times:.2f} times too low, and nothing complained."
 
@@ -68,19 +64,14 @@ def check_leak(leak: Callable) -> str:
     found = set(map(str, found))
     captions = {row["caption"] for row in train} & {row["caption"] for row in test}
     if found & captions:
-        raise Wrong(
-            "you compare captions: two dogs may bark in the same words, and one dog be described in two ways; "
-            "compare what "
-            "names the recording."
-        )
+        raise Wrong("you compare captions: two dogs may bark in the same words, and one dog be described in two ways; "
+                    "compare what names the recording.")
     if not found:
-        raise Wrong(
-            "you found none, but three are planted: the row numbers (audiocap_id) are new, the recording is not."
-        )
+        raise Wrong("you found none, but three are planted: the row numbers (audiocap_id) are new, the recording is "
+                    "not.")
     if found != set(planted):
-        raise Wrong(
-            f"you found {len(found)} recordings, but three are planted: return the youtube_id of each that is in both."
-        )
+        raise Wrong(f"you found {len(found)} recordings, but three are planted: return the youtube_id of each that is "
+                    "in both.")
     return f"{', '.join(planted)} are in both halves, under new row numbers and new captions."
 
 
@@ -103,9 +94,6 @@ def check_placeholders(placeholders: Callable, processor) -> str:
         true = int((text["input_ids"] == processor.audio_token_id).sum())
         if said == true:
             continue
-        raise Wrong(
-            f"for {seconds:g} s you say {said:g}, the processor {true}: the frames are halved twice, and rounded "
-            f"each time, "
-            "first up, then down."
-        )
+        raise Wrong(f"for {seconds:g} s you say {said:g}, the processor {true}: the frames are halved twice, and "
+                    "rounded each time, first up, then down.")
     return "the same as the processor for six lengths, two of them longer than one window."

@@ -37,11 +37,8 @@ def check_merge(merge: Callable, model) -> str:
         said = call(merge, w.clone(), a.clone(), b.clone(), alpha, rank)
     except Wrong as wrong:
         if "shapes cannot be multiplied" in str(wrong) or "size" in str(wrong):
-            raise Wrong(
-                f"the shapes do not fit: W is {tuple(w.shape)}, A {tuple(a.shape)}, B {tuple(b.shape)}; B stands on "
-                f"the left, for "
-                "the clip meets A first."
-            ) from None
+            raise Wrong(f"the shapes do not fit: W is {tuple(w.shape)}, A {tuple(a.shape)}, B {tuple(b.shape)}; B "
+                        "stands on the left, for the clip meets A first.") from None
         raise
     if not isinstance(said, torch.Tensor) or said.shape != w.shape:
         raise Wrong(f"the result has to be a tensor of W's shape, {tuple(w.shape)}.")
@@ -97,11 +94,8 @@ def check_forgetting(
     few = bootstrap_difference(tuned[:4], base[:4], event_f1)
     if close(said.value, few.value, 1e-6):
         raise Wrong(f"that is the difference on four clips, {few}: take all {len(clips)}.")
-    raise Wrong(
-        f"you have {said}, but over all {len(clips)} clips it is another: bootstrap_difference of the event_counts, "
-        f"tuned first, "
-        "with event_f1."
-    )
+    raise Wrong(f"you have {said}, but over all {len(clips)} clips it is another: bootstrap_difference of the "
+                "event_counts, tuned first, with event_f1.")
 
 
 @exercise
@@ -122,14 +116,12 @@ def check_mix(
     """
     mixed = list(call(mix, [dict(example) for example in examples], question))
     if len(mixed) != len(examples):
-        raise Wrong(
-            f"there were {len(examples)} examples and now there are {len(mixed)}: none may be lost, none doubled."
-        )
+        raise Wrong(f"there were {len(examples)} examples and now there are {len(mixed)}: none may be lost, none "
+                    "doubled.")
     chats = [place for place, example in enumerate(mixed) if example.get("messages")]
     if abs(len(chats) - len(examples) / 2) > 1:
-        raise Wrong(
-            f"{len(chats)} of {len(examples)} are chats: half of them is the task, so that both questions are trained."
-        )
+        raise Wrong(f"{len(chats)} of {len(examples)} are chats: half of them is the task, so that both questions are "
+                    "trained.")
     for place in chats:
         turns = [
             turn["content"]
@@ -140,14 +132,10 @@ def check_mix(
         if len(turns) != 2 or turns[0] != question:
             raise Wrong(f"example {place} does not ask {question!r} and answer it once.")
         if turns[1].strip() == examples[place]["caption"]:
-            raise Wrong(
-                f"example {place} answers with the caption: that teaches the model to caption whatever it is asked; "
-                f"name the events."
-            )
+            raise Wrong(f"example {place} answers with the caption: that teaches the model to caption whatever it is "
+                        "asked; name the events.")
         there = sorted(true_events(examples[place], vocabulary))
         if sorted(mentioned_events(turns[1], vocabulary)) != there:
-            raise Wrong(
-                f"example {place} answers {turns[1]!r}, but its events are {', '.join(there)}: does each answer "
-                f"belong to its clip?"
-            )
+            raise Wrong(f"example {place} answers {turns[1]!r}, but its events are {', '.join(there)}: does each "
+                        "answer belong to its clip?")
     return f"{len(chats)} of {len(examples)} clips ask for their events, the others for a caption."

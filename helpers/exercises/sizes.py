@@ -31,11 +31,8 @@ def check_precisions(gigabytes: Mapping[str, float]) -> str:
     for name, size in true.items():
         said = number(gigabytes[name], name)
         if name == "4-bit" and close(said, true["bfloat16"] / 4, 0.08):
-            raise Wrong(
-                f"a quarter of everything would be {said:.1f} GB, but it is {size:.1f}: encoder, projector, "
-                f"embeddings and output head "
-                "stay in 16 bits, and each block of 64 has a scale."
-            )
+            raise Wrong(f"a quarter of everything would be {said:.1f} GB, but it is {size:.1f}: encoder, projector, "
+                        "embeddings and output head stay in 16 bits, and each block of 64 has a scale.")
         if close(said * 1.0737, size, 0.01) and not close(said, size, 0.02):
             raise Wrong(f"{name}: you count in GiB (2³⁰); the course counts in GB (10⁹).")
         if not close(said, size, 0.05):
@@ -60,11 +57,8 @@ def check_memory_plan(
         raise Wrong(f"set {', '.join(sorted(needed))}.")
     batch, steps = int(settings["batch_size"]), int(settings["gradient_accumulation_steps"])
     if batch * steps != clips:
-        raise Wrong(
-            f"{batch} × {steps} = {batch * steps} clips a step, but {clips} must remain: what the batch loses, "
-            f"accumulation has to "
-            "make good."
-        )
+        raise Wrong(f"{batch} × {steps} = {batch * steps} clips a step, but {clips} must remain: what the batch loses, "
+                    "accumulation has to make good.")
     need = estimate_memory(
         get_profile("full"),
         batch_size=batch,
@@ -74,11 +68,8 @@ def check_memory_plan(
     ).total
     usable = GPU_MEMORY[gpu] * (1 - HEADROOM)
     if need > usable:
-        raise Wrong(
-            f"that takes {need / GB:.1f} GB, and {usable / GB:.1f} are usable on {gpu}: turn the next lever, "
-            f"checkpointing before a "
-            "smaller batch before 4 bits."
-        )
+        raise Wrong(f"that takes {need / GB:.1f} GB, and {usable / GB:.1f} are usable on {gpu}: turn the next lever, "
+                    "checkpointing before a smaller batch before 4 bits.")
     return f"{need / GB:.1f} of {usable / GB:.1f} GB, and still {clips} clips a step."
 
 
@@ -143,10 +134,8 @@ def check_resume(overrides: Mapping[str, object], profile: Profile) -> str:
 
     if not isinstance(overrides, dict):
         raise Wrong('write the arguments as a dictionary, {"save_only_model": ...}.')
-    unsaved = (
-        "the checkpoint has the weights, but neither the optimizer's running means nor the random state: save_only_"
-        "model has to be False."
-    )
+    unsaved = ("the checkpoint has the weights, but neither the optimizer's running means nor the random state: "
+               "save_only_model has to be False.")
     try:
         same = resumed_equals_unbroken(profile, overrides)
     except CheckpointError:
@@ -154,7 +143,6 @@ def check_resume(overrides: Mapping[str, object], profile: Profile) -> str:
     except TypeError as error:
         raise Wrong(f"TrainingArguments refuses that: {error}") from None
     if not same:
-        raise Wrong(
-            "the resumed adapter differs from the unbroken one: did another seed or another order of clips come in?"
-        )
+        raise Wrong("the resumed adapter differs from the unbroken one: did another seed or another order of clips "
+                    "come in?")
     return "two steps, a break, two more: the same adapter as four steps at once, bit for bit."

@@ -176,11 +176,8 @@ def calculator(profile: Profile) -> Panel:
         try:
             plan = plan_run(profile, **settings())
             clips = profile.gradient_accumulation_steps * knobs["batch"].value
-            result.value = (
-                f"{show_table([plan.row()]).data}<p>{profile.max_steps} steps of {clips} clips. The price and the "
-                f"share "
-                "are yours to set; everything else is counted.</p>"
-            )
+            result.value = (f"{show_table([plan.row()]).data}<p>{profile.max_steps} steps of {clips} clips. The price "
+                            "and the share are yours to set; everything else is counted.</p>")
         except Exception as error:
             result.value = problem(error)
 

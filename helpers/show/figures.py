@@ -72,10 +72,8 @@ class Picture:
 
     def to_html(self) -> str:
         """An ``<img>`` with the PNG inside; ``width`` as an attribute too, for pages that strip styles."""
-        return (
-            f'<img src="data:image/png;base64,{b64encode(self.png).decode()}" alt="{escape(self.alt, quote=True)}" '
-            f'width="{self.width}" style="width:{self.width}px;max-width:100%;height:auto;border-radius:8px">'
-        )
+        return (f'<img src="data:image/png;base64,{b64encode(self.png).decode()}" alt="{escape(self.alt, quote=True)}" '
+                f'width="{self.width}" style="width:{self.width}px;max-width:100%;height:auto;border-radius:8px">')
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {"text/plain": self.alt, "text/html": self.to_html()}

@@ -53,10 +53,8 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
     import ipywidgets
 
     if not clips or answers is not None and len(answers) != len(clips):
-        raise ValueError(
-            f"There are {len(clips)} clips and {len(answers or [])} answers: give at least one clip, and one answer "
-            "a clip, or none at all."
-        )
+        raise ValueError(f"There are {len(clips)} clips and {len(answers or [])} answers: give at least one clip, and "
+                         "one answer a clip, or none at all.")
     captions = [clip["caption"] for clip in clips]
     state = {"number": 0, "played": 0, "reader": 0, "model": 0}
     picture, verdict = ipywidgets.HTML(), ipywidgets.HTML()
@@ -107,12 +105,10 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
 def _static(clips, captions, processor) -> Page:
     options = choices(captions, 0)
     listed = "".join(f"<li>{html.escape(option)}</li>" for option in options)
-    page = (
-        f"{plot_clip(as_samples(clips[0]['audio']), processor).to_html()}<p>Which caption belongs to this "
-        f"picture?</p><ul>{listed}"
-        f"</ul><details><summary>Show the answer</summary>{html.escape(captions[0])}</details>"
-        f"<p>With a running kernel: {len(clips)} clips, buttons, and a score.</p>"
-    )
+    page = (f"{plot_clip(as_samples(clips[0]['audio']), processor).to_html()}<p>Which caption belongs to this "
+            f"picture?</p><ul>{listed}</ul><details><summary>Show the "
+            f"answer</summary>{html.escape(captions[0])}</details><p>With a running kernel: {len(clips)} clips, "
+            "buttons, and a score.</p>")
     return Page(
         page, f"A game: which caption belongs to the spectrogram? {' / '.join(options)}. (Answer: {captions[0]}.)"
     )

@@ -47,11 +47,8 @@ def player(samples: np.ndarray, label: str) -> str:
     file = io.BytesIO()
     soundfile.write(file, samples, SAMPLING_RATE, format="MP3")
     data = base64.b64encode(file.getvalue()).decode()
-    return (
-        f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" '
-        f'style="width:160px;height:32px" '
-        f'src="data:audio/mpeg;base64,{data}"></audio>'
-    )
+    return (f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" '
+            f'style="width:160px;height:32px" src="data:audio/mpeg;base64,{data}"></audio>')
 
 
 def play(audio, text: str = "") -> Page:
