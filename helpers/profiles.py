@@ -117,11 +117,9 @@ class Profile:
 
 
 PROFILES = {
-    "tiny": Profile(
-        name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=3e-3, warmup_steps=10, max_steps=300, batch_size=8,
-        gradient_accumulation_steps=1, logging_steps=10, eval_steps=100, save_steps=150, gradient_checkpointing=False,
-        caption_batch_size=32, least_changed=1.0, measured=True,
-    ),
+    "tiny": Profile(name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=3e-3, warmup_steps=10, max_steps=300,
+                    batch_size=8, gradient_accumulation_steps=1, logging_steps=10, eval_steps=100, save_steps=150,
+                    gradient_checkpointing=False, caption_batch_size=32, least_changed=1.0, measured=True),
     "full": Profile(
         name="full", model_id="nvidia/audio-flamingo-3-hf", dataset_id="OpenSound/AudioCaps", learning_rate=1e-4,
         max_steps=500, batch_size=4, gradient_accumulation_steps=4, logging_steps=10, eval_steps=100, save_steps=250,

@@ -63,15 +63,9 @@ def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], 
     return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def caption(
-    model,
-    processor: ProcessorMixin,
-    audio: np.ndarray | str | os.PathLike | dict | Sequence,
-    prompt: str = DESCRIBE_PROMPT,
-    batch_size: int = 8,
-    progress: Callable | None = None,
-    **generate_kwargs,
-) -> str | list[str]:
+def caption(model, processor: ProcessorMixin, audio: np.ndarray | str | os.PathLike | dict | Sequence,
+            prompt: str = DESCRIBE_PROMPT, batch_size: int = 8, progress: Callable | None = None,
+            **generate_kwargs) -> str | list[str]:
     """Ask the model about one clip or many; greedy unless told otherwise.
 
     Args:

@@ -122,23 +122,13 @@ def deaf_student(profile: Profile, steps: int = 50, clips: int = 400) -> dict[st
     held_out = list(stream.skip(profile.train_clips).take(40))
     processor, model = load_processor(profile.model_id), load_model(profile.model_id, quiet=True)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(
-            profile,
-            model,
-            processor,
-            Path(folder),
-            train=train,
-            max_steps=steps,
-            save_strategy="no",
-            logging_steps=10,
-            disable_tqdm=True,
-        )
+        trainer = make_trainer(profile, model, processor, Path(folder), train=train, max_steps=steps,
+                               save_strategy="no", logging_steps=10, disable_tqdm=True)
         trainer.remove_callback(__import__("transformers").PrinterCallback)
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    texts = caption(
-        trainer.model, processor, [clip["audio"] for clip in held_out], batch_size=profile.caption_batch_size
-    )
+    texts = caption(trainer.model, processor, [clip["audio"] for clip in held_out],
+                    batch_size=profile.caption_batch_size)
     scores = event_scores(texts, held_out, load_vocabulary(profile.dataset_id))
     return {"first loss": losses[0], "last loss": losses[-1], "f1": scores.f1, "style": scores.style}
 

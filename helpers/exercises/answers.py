@@ -30,9 +30,8 @@ def _outcome(act: Callable) -> str:
 
 def omission_outcomes(model, processor, clip) -> dict[str, str]:
     """Forget each of `OMISSIONS` for real: ``"error"`` or ``"silence"``."""
-    inputs = processor.apply_chat_template(
-        [make_chat(as_samples(clip))], tokenize=True, add_generation_prompt=True, return_dict=True
-    ).to(model.device, model.dtype)
+    inputs = processor.apply_chat_template([make_chat(as_samples(clip))], tokenize=True, add_generation_prompt=True,
+                                           return_dict=True).to(model.device, model.dtype)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     # A copy of the ears in another precision than the features: what a model on a GPU and a processor's output are.
     tower = copy.deepcopy(base.model.audio_tower).to(torch.bfloat16)
@@ -40,11 +39,9 @@ def omission_outcomes(model, processor, clip) -> dict[str, str]:
     def generate() -> None:
         processor.batch_decode(model.generate(**inputs, **GREEDY, max_new_tokens=5), skip_special_tokens=True)
 
-    return {
-        "the slice": _outcome(generate),
-        "the dtype": _outcome(lambda: tower(inputs["input_features"].float(), inputs["input_features_mask"])),
-        "disable_adapter": _outcome(generate),
-    }
+    return {"the slice": _outcome(generate),
+            "the dtype": _outcome(lambda: tower(inputs["input_features"].float(), inputs["input_features_mask"])),
+            "disable_adapter": _outcome(generate)}
 
 
 @exercise
@@ -64,11 +61,9 @@ def check_omissions(outcomes: Mapping[str, str], model, processor, clip) -> str:
     true = omission_outcomes(model, processor, clip)
     for name, outcome in true.items():
         if outcomes[name] != outcome:
-            reason = {
-                "the slice": "the question comes back in front of every answer, and no line of code minds",
-                "the dtype": "a convolution refuses features of another precision than its weights",
-                "disable_adapter": "before and after are then the same model, and nothing says so",
-            }[name]
+            reason = {"the slice": "the question comes back in front of every answer, and no line of code minds",
+                      "the dtype": "a convolution refuses features of another precision than its weights",
+                      "disable_adapter": "before and after are then the same model, and nothing says so"}[name]
             raise Wrong(f"{name} gives {'an error' if outcome == 'error' else 'silence'}: {reason}.")
     return "only the precision raises; the other two hand you wrong texts without a word."
 
@@ -113,9 +108,8 @@ def check_luck(difference: Interval, before: np.ndarray, after: np.ndarray) -> s
     if not isinstance(difference, Interval):
         raise Wrong("give the Interval that bootstrap_difference returns.")
     true = bootstrap_difference(after, before, event_f1)
-    if close(difference.value, true.value, 1e-6) and close(
-        difference.high - difference.low, true.high - true.low, 0.05
-    ):
+    if close(difference.value, true.value, 1e-6) and close(difference.high - difference.low, true.high - true.low,
+                                                           0.05):
         luck = "excludes zero, so it is not luck" if true.excludes_zero else "holds zero, so it may be luck"
         return f"{true} {luck}."
     if close(difference.value, -true.value, 1e-6) and true.value:

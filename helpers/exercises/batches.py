@@ -42,12 +42,10 @@ def _rows(processor, examples: Sequence[dict]):
     collator = AudioFlamingo3DataCollator(processor, trim_logits=False)
     talk = {
         "audio": examples[0]["audio"],
-        "messages": [
-            {"role": "user", "content": "What sounds are in the audio?"},
-            {"role": "assistant", "content": examples[0]["caption"]},
-            {"role": "user", "content": "Describe the audio."},
-            {"role": "assistant", "content": examples[-1]["caption"]},
-        ],
+        "messages": [{"role": "user", "content": "What sounds are in the audio?"},
+                     {"role": "assistant", "content": examples[0]["caption"]},
+                     {"role": "user", "content": "Describe the audio."},
+                     {"role": "assistant", "content": examples[-1]["caption"]}],
     }
     for example in [*examples, talk]:
         batch = collator([example])

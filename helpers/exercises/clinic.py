@@ -15,22 +15,16 @@ _CASES = {
         "captions shuffled",
         "the loss looks well and the captions are fluent, but they belong to other clips: it learned the style alone",
     ),
-    "B": (
-        "too fast",
-        "learning rate too high",
-        "the loss is finite and hardly falls, and hardly a caption is right: the weights are thrown about",
-    ),
+    "B": ("too fast", "learning rate too high",
+          "the loss is finite and hardly falls, and hardly a caption is right: the weights are thrown about"),
     "C": ("healthy", "healthy", "the loss, the style and F1 agree"),
     "D": (
         "too slow",
         "learning rate too low",
         "the loss still falls steeply at the end, and the style is not all there: it needs more steps, or larger ones",
     ),
-    "E": (
-        "too loud",
-        "samples not scaled",
-        "it trained as well as the healthy run; what it was asked about afterwards is 32,768 times as loud",
-    ),
+    "E": ("too loud", "samples not scaled",
+          "it trained as well as the healthy run; what it was asked about afterwards is 32,768 times as loud"),
 }
 """Name -> (recorded run, illness, what gives it away)."""
 
@@ -42,14 +36,9 @@ def sick_runs() -> list[dict]:
         seen = recorded_runs()[run]
         losses = [row["loss"] for row in seen["history"]][::3]
         rows.append(
-            {
-                "run": name,
-                "loss, every 15 steps": "  ".join(f"{loss:.2f}" for loss in losses),
-                "in style (%)": round(100 * seen["style"]),
-                "event F1": seen["f1"],
-                "different captions": seen["different"],
-                "the commonest": seen["commonest"] or "(not a word)",
-            }
+            {"run": name, "loss, every 15 steps": "  ".join(f"{loss:.2f}" for loss in losses),
+             "in style (%)": round(100 * seen["style"]), "event F1": seen["f1"],
+             "different captions": seen["different"], "the commonest": seen["commonest"] or "(not a word)"}
         )
     return rows
 

@@ -88,9 +88,8 @@ def check_placeholders(placeholders: Callable, processor) -> str:
     for seconds in (0.5, 3.48, 0.51, 0.54, 1.5 * window + 0.11, 2.2 * window + 0.07):
         said = number(call(placeholders, seconds), f"placeholders({seconds:g})")
         clip = np.zeros(round(seconds * SAMPLING_RATE), np.float32)
-        text = processor.apply_chat_template(
-            [[{"role": "user", "content": [{"type": "audio", "audio": clip}]}]], tokenize=True, return_dict=True
-        )
+        text = processor.apply_chat_template([[{"role": "user", "content": [{"type": "audio", "audio": clip}]}]],
+                                             tokenize=True, return_dict=True)
         true = int((text["input_ids"] == processor.audio_token_id).sum())
         if said == true:
             continue

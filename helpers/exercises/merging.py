@@ -45,11 +45,9 @@ def check_merge(merge: Callable, model) -> str:
     true = w + alpha / rank * b @ a
     if torch.allclose(said, true, atol=1e-5):
         return f"equal to the library's layer of {tuple(w.shape)}, {alpha / rank:g} times B A added."
-    for scale, words in (
-        (rank / alpha, "the scale is upside down: alpha / rank"),
-        (1.0, "the scale alpha / rank is missing"),
-        (alpha, "the scale has to be divided by the rank"),
-    ):
+    for scale, words in ((rank / alpha, "the scale is upside down: alpha / rank"),
+                         (1.0, "the scale alpha / rank is missing"),
+                         (alpha, "the scale has to be divided by the rank")):
         if torch.allclose(said, w + scale * b @ a, atol=1e-5):
             raise Wrong(f"{words}, here {alpha} / {rank}.")
     if torch.allclose(said, alpha / rank * b @ a, atol=1e-5):
@@ -58,13 +56,8 @@ def check_merge(merge: Callable, model) -> str:
 
 
 @exercise
-def check_forgetting(
-    forgetting: Callable,
-    base_tags: Sequence[str],
-    tuned_tags: Sequence[str],
-    clips: Sequence[dict],
-    vocabulary: Mapping[str, str],
-) -> str:
+def check_forgetting(forgetting: Callable, base_tags: Sequence[str], tuned_tags: Sequence[str], clips: Sequence[dict],
+                     vocabulary: Mapping[str, str]) -> str:
     """What fine-tuning cost on another question, with an interval.
 
     Args:
@@ -99,12 +92,8 @@ def check_forgetting(
 
 
 @exercise
-def check_mix(
-    mix: Callable,
-    examples: Sequence[dict],
-    vocabulary: Mapping[str, str],
-    question: str = "What sounds are in the audio?",
-) -> str:
+def check_mix(mix: Callable, examples: Sequence[dict], vocabulary: Mapping[str, str],
+              question: str = "What sounds are in the audio?") -> str:
     """Half of the clips as captions, half as the other question: what keeps a model from forgetting it.
 
     Args:

@@ -65,11 +65,8 @@ def check_faults(faults: Mapping[str, object]) -> str:
     def names(answer) -> set[str]:
         return {Path(str(name)).name for name in ([answer] if isinstance(answer, str | Path) else answer)}
 
-    true = {
-        "no caption": {_name(_SILENT_ROW)},
-        "wrong rate": {_name(_MISLABELLED)},
-        "in both halves": {_name(n) for n in _TWICE},
-    }
+    true = {"no caption": {_name(_SILENT_ROW)}, "wrong rate": {_name(_MISLABELLED)},
+            "in both halves": {_name(n) for n in _TWICE}}
     hints = {
         "no caption": "read_folder names it, or the table does",
         "wrong rate": "its header is readable and read_folder is content; compare the rates, or listen for a sound "

@@ -21,11 +21,9 @@ def check_precisions(gigabytes: Mapping[str, float]) -> str:
     Args:
         gigabytes: the reader's answer: ``"float32"``, ``"bfloat16"``, ``"4-bit"`` -> GB (10⁹ bytes).
     """
-    true = {
-        "float32": estimate_memory(FULL_SIZE, dtype=torch.float32).weights / GB,
-        "bfloat16": estimate_memory(FULL_SIZE).weights / GB,
-        "4-bit": estimate_memory(FULL_SIZE, quantize=True).weights / GB,
-    }
+    true = {"float32": estimate_memory(FULL_SIZE, dtype=torch.float32).weights / GB,
+            "bfloat16": estimate_memory(FULL_SIZE).weights / GB,
+            "4-bit": estimate_memory(FULL_SIZE, quantize=True).weights / GB}
     if set(gigabytes) != set(true):
         raise Wrong(f"give GB for each of {', '.join(true)}.")
     for name, size in true.items():
@@ -41,9 +39,8 @@ def check_precisions(gigabytes: Mapping[str, float]) -> str:
 
 
 @exercise
-def check_memory_plan(
-    settings: Mapping[str, object], gpu: str = "L4 24 GB", clips: int = 16, seconds: float = 30.0
-) -> str:
+def check_memory_plan(settings: Mapping[str, object], gpu: str = "L4 24 GB", clips: int = 16,
+                      seconds: float = 30.0) -> str:
     """Settings that fit a GPU and still take 16 clips a step.
 
     Args:
@@ -59,13 +56,8 @@ def check_memory_plan(
     if batch * steps != clips:
         raise Wrong(f"{batch} × {steps} = {batch * steps} clips a step, but {clips} must remain: what the batch loses, "
                     "accumulation has to make good.")
-    need = estimate_memory(
-        get_profile("full"),
-        batch_size=batch,
-        clip_seconds=seconds,
-        checkpointing=bool(settings["checkpointing"]),
-        quantize=bool(settings["quantize"]),
-    ).total
+    need = estimate_memory(get_profile("full"), batch_size=batch, clip_seconds=seconds,
+                           checkpointing=bool(settings["checkpointing"]), quantize=bool(settings["quantize"])).total
     usable = GPU_MEMORY[gpu] * (1 - HEADROOM)
     if need > usable:
         raise Wrong(f"that takes {need / GB:.1f} GB, and {usable / GB:.1f} are usable on {gpu}: turn the next lever, "
@@ -98,19 +90,10 @@ def resumed_equals_unbroken(profile: Profile, overrides: Mapping[str, object], s
     processor = load_processor(profile.model_id)
 
     def run(folder: Path, callbacks=(), resume: bool = False, **more) -> dict:
-        settings = {
-            "max_steps": steps,
-            "per_device_train_batch_size": 4,
-            "eval_strategy": "no",
-            "save_steps": steps // 2,
-            "logging_steps": 1,
-            "disable_tqdm": True,
-            "warmup_steps": 0,
-            **more,
-        }
-        trainer = make_trainer(
-            profile, load_model(profile.model_id, quiet=True), processor, folder, callbacks=list(callbacks), **settings
-        )
+        settings = {"max_steps": steps, "per_device_train_batch_size": 4, "eval_strategy": "no",
+                    "save_steps": steps // 2, "logging_steps": 1, "disable_tqdm": True, "warmup_steps": 0, **more}
+        trainer = make_trainer(profile, load_model(profile.model_id, quiet=True), processor, folder,
+                               callbacks=list(callbacks), **settings)
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(last_whole_checkpoint(folder)) if resume else None)
         return {name: value.detach().clone() for name, value in trainer.model.named_parameters() if "lora_" in name}

@@ -16,10 +16,9 @@ from helpers.profiles import SAMPLING_RATE, TINY
 TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "weights"
 FULL_SIZE = "nvidia/audio-flamingo-3-hf"
 
-FULL_SIZE_TEXT = {
-    "model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
-    "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 151_672, "tie_word_embeddings": False,
-}
+FULL_SIZE_TEXT = {"model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
+                  "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 151_672,
+                  "tie_word_embeddings": False}
 """Language model of AF3: Qwen2.5-7B with AF3's extra tokens. The audio encoder is at its class's defaults. What does
 not change a shape (the base of the rotary embedding, the longest sequence) is left out: this counts, it does not
 run."""
@@ -43,9 +42,7 @@ def read_config(model_id: str, **options) -> PreTrainedConfig:
     return AutoConfig.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, **options)
 
 
-def build_on_meta(
-    config: PreTrainedConfig | str = FULL_SIZE, dtype: torch.dtype = torch.bfloat16
-) -> PreTrainedModel:
+def build_on_meta(config: PreTrainedConfig | str = FULL_SIZE, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
     """The model on the meta device: every shape, no numbers, and so no memory and nothing to download.
 
     Args:

@@ -88,17 +88,9 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
                                              **pinned, **options)
 
 
-def load_model(
-    model_id: str = TINY,
-    *,
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-    quantize: bool | None = None,
-    attention: str | None = None,
-    device_map: str | dict | None = None,
-    revision: str | None = None,
-    quiet: bool = False,
-) -> PreTrainedModel:
+def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.dtype | None = None,
+               quantize: bool | None = None, attention: str | None = None, device_map: str | dict | None = None,
+               revision: str | None = None, quiet: bool = False) -> PreTrainedModel:
     """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
 
     In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
