@@ -58,8 +58,7 @@ def check_answer_labels(answer_labels: Callable, processor, examples: Sequence[d
 
     Args:
         answer_labels: the reader's function: (token ids of one row, ids that open an answer, id that ends one) ->
-            labels, -100
-            wherever the loss looks away.
+            labels, -100 wherever the loss looks away.
         processor: an AF3 processor.
         examples: clips with captions.
     """

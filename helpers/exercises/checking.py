@@ -1,8 +1,7 @@
 """What every check of an exercise shares: one sentence in answer to whatever stands in the reader's cell.
 
 An untouched stub is not an error: "Not tried yet." An answer that is wrong is told what is wrong with it, one that
-raises is
-told what it raised; nothing that a reader writes stops the notebook.
+raises is told what it raised; nothing that a reader writes stops the notebook.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ def check_merge(merge: Callable, model) -> str:
     """One layer merged by hand, against the library.
 
     Args:
-        merge: the reader's function: (frozen ``W`` ``(out, in)``, ``A`` ``(rank, in)``, ``B`` ``(out, rank)``,
-            alpha, rank) -> the
-            merged matrix.
+        merge: the reader's function: (frozen ``W`` ``(out, in)``, ``A`` ``(rank, in)``, ``B`` ``(out, rank)``, alpha,
+            rank) -> the merged matrix.
         model: a model with an adapter that is not merged.
     """
     layers = [module for module in model.modules() if getattr(module, "lora_A", None) and not module.merged]
@@ -61,9 +60,8 @@ def check_forgetting(forgetting: Callable, base_tags: Sequence[str], tuned_tags:
     """What fine-tuning cost on another question, with an interval.
 
     Args:
-        forgetting: the reader's function: (answers of the base, answers of the tuned model, clips) -> `Interval` of
-            the event
-            F1, tuned minus base.
+        forgetting: the reader's function: (answers of the base, answers of the tuned model, clips) -> `Interval` of the
+            event F1, tuned minus base.
         base_tags, tuned_tags: what each answers to "What sounds are in the audio?", one a clip.
         clips: the same clips, with their truth.
         vocabulary: the events that count.

@@ -56,8 +56,7 @@ def check_faults(faults: Mapping[str, object]) -> str:
 
     Args:
         faults: the reader's answer: ``"wrong rate"`` -> file, ``"no caption"`` -> file, ``"in both halves"`` -> two
-            files. Files by
-            their place in the folder, such as ``"train/take00.wav"``, or by their name alone.
+            files. Files by their place in the folder, such as ``"train/take00.wav"``, or by their name alone.
     """
     if set(faults) != {"wrong rate", "no caption", "in both halves"}:
         raise Wrong('name the files: {"wrong rate": ..., "no caption": ..., "in both halves": (..., ...)}.')

@@ -32,9 +32,8 @@ def check_clips_needed(clips_needed: Callable) -> str:
 
 
 def black_boxes(real: Callable[[np.ndarray], str], captions: Sequence[str]) -> dict[str, Callable[[np.ndarray], str]]:
-    """Three captioners under the names A, B and C: one listens, one never does but says something else each time,
-    one always says
-    the same.
+    """Three captioners under the names A, B and C: one listens, one never does but says something else each time, one
+    always says the same.
 
     Args:
         real: samples -> caption, by a model.

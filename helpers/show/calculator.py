@@ -22,9 +22,8 @@ TARGETS = {
     "attention": _LAYERS + r"(q_proj|k_proj|v_proj|o_proj)",
     "queries and values": _LAYERS + r"(q_proj|v_proj)",
 }
-"""Which matrices of the language model carry an adapter: name -> regular expression over whole module names. The
-first is
-the course's; the last is what LoRA's authors settled on (Hu et al. 2021, section 7.1)."""
+"""Which matrices of the language model carry an adapter: name -> regular expression over whole module names. The first
+is the course's; the last is what LoRA's authors settled on (Hu et al. 2021, section 7.1)."""
 
 
 @lru_cache(maxsize=4)

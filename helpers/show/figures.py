@@ -59,10 +59,8 @@ class Picture:
     """A rendered figure that is never shown without its description.
 
     It goes into a notebook once, as HTML. JupyterLab (4.6) drops the ``alt`` that stands beside an ``image/png``, so
-    that
-    screen readers find a nameless picture; nbconvert, and GitHub's view, which is made by it, take the HTML first
-    anyway. As
-    plain text the description stands for the picture where none can be shown.
+    that screen readers find a nameless picture; nbconvert, and GitHub's view, which is made by it, take the HTML first
+    anyway. As plain text the description stands for the picture where none can be shown.
     """
 
     png: bytes

@@ -1,8 +1,7 @@
 """What learners look at and listen to in a page: players, tables, captions side by side.
 
-Plain functions that return HTML. It says the same where a page strips styles and sounds, as GitHub does: every
-player has a
-text beside it, and what is marked is marked with ``<b>``.
+Plain functions that return HTML. It says the same where a page strips styles and sounds, as GitHub does: every player
+has a text beside it, and what is marked is marked with ``<b>``.
 """
 
 from __future__ import annotations
