@@ -81,9 +81,7 @@ def check_f1_by_hand(f1: Callable) -> str:
     claimed, present = sum(map(len, named)), sum(map(len, there))
     true = 2 * sum(hits) / (claimed + present)
     said = number(call(f1, [set(events) for events in named], [set(events) for events in there]), "F1")
-    mean = float(
-        np.mean([2 * hit / (len(one) + len(other)) for hit, one, other in zip(hits, named, there, strict=True)])
-    )
+    mean = np.mean([2 * hit / (len(one) + len(other)) for hit, one, other in zip(hits, named, there, strict=True)])
     if close(said, mean, 1e-6):
         raise Wrong(f"{said:.3f} is the mean of five F1s: a clip with one event then weighs as much as one with five; "
                     "add up hits and events over all clips first.")
@@ -108,15 +106,15 @@ def check_luck(difference: Interval, before: np.ndarray, after: np.ndarray) -> s
     if not isinstance(difference, Interval):
         raise Wrong("give the Interval that bootstrap_difference returns.")
     true = bootstrap_difference(after, before, event_f1)
-    if close(difference.value, true.value, 1e-6) and close(difference.high - difference.low, true.high - true.low,
-                                                           0.05):
+    width = difference.high - difference.low
+    if close(difference.value, true.value, 1e-6) and close(width, true.high - true.low, 0.05):
         luck = "excludes zero, so it is not luck" if true.excludes_zero else "holds zero, so it may be luck"
         return f"{true} {luck}."
     if close(difference.value, -true.value, 1e-6) and true.value:
         raise Wrong("it is before minus after: turn it round, so that a loss is negative.")
     one, other = bootstrap_interval(after, event_f1), bootstrap_interval(before, event_f1)
     apart = Interval(true.value, one.low - other.high, one.high - other.low)
-    if close(difference.high - difference.low, apart.high - apart.low, 0.1):
+    if close(width, apart.high - apart.low, 0.1):
         raise Wrong("you took the two intervals apart: that forgets that a clip is hard for both models; draw the same "
                     "clips for both.")
     raise Wrong(f"you have {difference}, the paired difference of event_f1 over all {len(before)} clips is another: "

@@ -33,11 +33,8 @@ def is_stub(answer) -> bool:
     code = getattr(answer, "__code__", None)
     # `...`, `pass` and a docstring leave nothing behind but "return None".
     idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
-    return (
-        code is not None
-        and {step.opname for step in dis.get_instructions(code)} <= idle
-        and set(code.co_consts) <= {None, ..., answer.__doc__}
-    )
+    return (code is not None and {step.opname for step in dis.get_instructions(code)} <= idle
+            and set(code.co_consts) <= {None, ..., answer.__doc__})
 
 
 def call(function: Callable, *args):

@@ -25,10 +25,8 @@ def check_merge(merge: Callable, model) -> str:
         raise Wrong("the model has no unmerged adapter left: load it again.")
     layer = max(layers, key=lambda module: abs(module.in_features - module.out_features))
     adapter = next(iter(layer.lora_A))
-    w, a, b = (
-        tensor.detach().float()
-        for tensor in (layer.base_layer.weight, layer.lora_A[adapter].weight, layer.lora_B[adapter].weight)
-    )
+    w, a, b = (module.weight.detach().float()
+               for module in (layer.base_layer, layer.lora_A[adapter], layer.lora_B[adapter]))
     alpha, rank = layer.lora_alpha[adapter], layer.r[adapter]
     if not b.any():  # an adapter that was never trained changes nothing, and any answer would be right
         b = torch.randn_like(b)
@@ -72,13 +70,8 @@ def check_forgetting(forgetting: Callable, base_tags: Sequence[str], tuned_tags:
     base, tuned = (event_counts(tags, clips, vocabulary) for tags in (base_tags, tuned_tags))
     true = bootstrap_difference(tuned, base, event_f1)
     if close(said.value, true.value, 1e-6) and close(said.high - said.low, true.high - true.low, 0.05):
-        cost = (
-            "the loss is real"
-            if true.high < 0
-            else "it gained"
-            if true.low > 0
-            else "no loss that so many clips can show"
-        )
+        cost = "the loss is real" if true.high < 0 else "no loss that so many clips can show"
+        cost = "it gained" if true.low > 0 else cost
         return f"{true} over {len(clips)} clips: {cost}."
     if close(said.value, -true.value, 1e-6) and true.value:
         raise Wrong("it is base minus tuned: turn it round, so that forgetting is negative.")
@@ -90,8 +83,7 @@ def check_forgetting(forgetting: Callable, base_tags: Sequence[str], tuned_tags:
 
 
 @exercise
-def check_mix(mix: Callable, examples: Sequence[dict], vocabulary: Mapping[str, str],
-              question: str = "What sounds are in the audio?") -> str:
+def check_mix(mix: Callable, examples: Sequence[dict], vocabulary: Mapping[str, str]) -> str:
     """Half of the clips as captions, half as the other question: what keeps a model from forgetting it.
 
     Args:
@@ -99,8 +91,8 @@ def check_mix(mix: Callable, examples: Sequence[dict], vocabulary: Mapping[str, 
             its caption.
         examples: clips with captions and truth.
         vocabulary: the events that count.
-        question: the other question.
     """
+    question = "What sounds are in the audio?"
     mixed = list(call(mix, [dict(example) for example in examples], question))
     if len(mixed) != len(examples):
         raise Wrong(f"there were {len(examples)} examples and now there are {len(mixed)}: none may be lost, none "
@@ -110,12 +102,8 @@ def check_mix(mix: Callable, examples: Sequence[dict], vocabulary: Mapping[str, 
         raise Wrong(f"{len(chats)} of {len(examples)} are chats: half of them is the task, so that both questions are "
                     "trained.")
     for place in chats:
-        turns = [
-            turn["content"]
-            if isinstance(turn["content"], str)
-            else " ".join(item.get("text", "") for item in turn["content"])
-            for turn in mixed[place]["messages"]
-        ]
+        said = [turn["content"] for turn in mixed[place]["messages"]]
+        turns = [text if isinstance(text, str) else " ".join(item.get("text", "") for item in text) for text in said]
         if len(turns) != 2 or turns[0] != question:
             raise Wrong(f"example {place} does not ask {question!r} and answer it once.")
         if turns[1].strip() == examples[place]["caption"]:

@@ -39,16 +39,13 @@ def check_precisions(gigabytes: Mapping[str, float]) -> str:
 
 
 @exercise
-def check_memory_plan(settings: Mapping[str, object], gpu: str = "L4 24 GB", clips: int = 16,
-                      seconds: float = 30.0) -> str:
-    """Settings that fit a GPU and still take 16 clips a step.
+def check_memory_plan(settings: Mapping[str, object]) -> str:
+    """Settings that fit an L4 and still take 16 clips of 30 s a step.
 
     Args:
         settings: the reader's ``{"batch_size", "gradient_accumulation_steps", "checkpointing", "quantize"}``.
-        gpu: a key of `GPU_MEMORY`.
-        clips: a step must have.
-        seconds: of each clip.
     """
+    gpu, clips = "L4 24 GB", 16
     needed = {"batch_size", "gradient_accumulation_steps", "checkpointing", "quantize"}
     if set(settings) != needed:
         raise Wrong(f"set {', '.join(sorted(needed))}.")
@@ -56,7 +53,7 @@ def check_memory_plan(settings: Mapping[str, object], gpu: str = "L4 24 GB", cli
     if batch * steps != clips:
         raise Wrong(f"{batch} × {steps} = {batch * steps} clips a step, but {clips} must remain: what the batch loses, "
                     "accumulation has to make good.")
-    need = estimate_memory(get_profile("full"), batch_size=batch, clip_seconds=seconds,
+    need = estimate_memory(get_profile("full"), batch_size=batch, clip_seconds=30,
                            checkpointing=bool(settings["checkpointing"]), quantize=bool(settings["quantize"])).total
     usable = GPU_MEMORY[gpu] * (1 - HEADROOM)
     if need > usable:
@@ -65,14 +62,9 @@ def check_memory_plan(settings: Mapping[str, object], gpu: str = "L4 24 GB", cli
     return f"{need / GB:.1f} of {usable / GB:.1f} GB, and still {clips} clips a step."
 
 
-def resumed_equals_unbroken(profile: Profile, overrides: Mapping[str, object], steps: int = 4) -> bool:
-    """Train ``steps`` at once, and half of them, then the rest from the checkpoint; whether the adapters are the
-    same bit for bit.
-
-    Args:
-        profile: whose model, data and numbers; batches of four clips.
-        overrides: for ``TrainingArguments``, in the run that is broken and resumed.
-        steps: an even number.
+def resumed_equals_unbroken(profile: Profile, overrides: Mapping[str, object]) -> bool:
+    """Train four steps at once, and two, then two more from the checkpoint; whether the adapters are the same bit for
+    bit. ``overrides``: for ``TrainingArguments`` in the run that is broken and resumed.
 
     Raises:
         CheckpointError: the checkpoint holds the weights alone.
@@ -85,13 +77,13 @@ def resumed_equals_unbroken(profile: Profile, overrides: Mapping[str, object], s
 
     class Stop(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            control.should_training_stop = state.global_step == steps // 2
+            control.should_training_stop = state.global_step == 2
 
     processor = load_processor(profile.model_id)
 
     def run(folder: Path, callbacks=(), resume: bool = False, **more) -> dict:
-        settings = {"max_steps": steps, "per_device_train_batch_size": 4, "eval_strategy": "no",
-                    "save_steps": steps // 2, "logging_steps": 1, "disable_tqdm": True, "warmup_steps": 0, **more}
+        settings = {"max_steps": 4, "per_device_train_batch_size": 4, "eval_strategy": "no",
+                    "save_steps": 2, "logging_steps": 1, "disable_tqdm": True, "warmup_steps": 0, **more}
         trainer = make_trainer(profile, load_model(profile.model_id, quiet=True), processor, folder,
                                callbacks=list(callbacks), **settings)
         trainer.remove_callback(PrinterCallback)

@@ -11,8 +11,8 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from helpers.audio.samples import as_samples
-from helpers.captioning.captions import GREEDY
-from helpers.chat import make_chat
+from helpers.captioning.captions import GREEDY, encode_questions
+from helpers.chat import check_chat, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 from helpers.show.panel import Panel, problem
 from helpers.show.tables import Page, player, show_table
@@ -71,8 +71,7 @@ def answer_tokens(
     Returns:
         The tokens, the end token among them.
     """
-    inputs = processor.apply_chat_template([chat], tokenize=True, add_generation_prompt=True, return_dict=True)
-    inputs = inputs.to(model.device, model.dtype)
+    inputs = encode_questions(model, processor, [check_chat(chat)])
     scores = _Scores()
     listener = _Listener(processor, inputs["input_ids"].shape[1], scores, tell)
     options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else GREEDY
