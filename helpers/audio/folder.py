@@ -119,7 +119,7 @@ def read_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> Fo
     return _look_through(list_recordings(folder), hear)
 
 
-def scan_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> FolderReport:
+def scan_folder(folder: str | os.PathLike) -> FolderReport:
     """`read_folder` for folders that memory does not hold: only the headers are read, and clips decode when asked for.
 
     What shows in the samples alone (silence, a cut MP3 without a count of its frames) is found when a clip's turn
@@ -127,7 +127,7 @@ def scan_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> Fo
     """
     def hear(recording: Recording) -> tuple[list[dict], float, list[str]]:
         seconds = probe_audio(recording.path, recording.name) or 0.0
-        count = max(1, math.ceil(seconds / longest))
+        count = max(1, math.ceil(seconds / LONGEST_PIECE))
         edges = [seconds * number / count for number in range(count)] + [None]
         found = [_undecoded(recording, edges[number - 1], edges[number], _title(recording, number, count))
                  for number in range(1, count + 1)]

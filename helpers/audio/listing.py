@@ -76,14 +76,12 @@ class _Folder:
 
     def find(self, row: Row) -> tuple[str, Path | None, str | None]:
         """(name below the folder, file, what is wrong): either the file or the fault is ``None``."""
-        given, where = row.file_name, f"Row {row.number} of {row.table.name} names {row.file_name}"
-        base = row.table.parent.relative_to(self.folder)
-        name = (PurePosixPath(base.as_posix()) / given).as_posix()
-        file = self.exact.get(name) or self.by_spelling.get(_same(name))
-        if file is None and "\\" in given:  # a table that was made on Windows
-            given = given.replace("\\", "/")
-            name = (PurePosixPath(base.as_posix()) / given).as_posix()
+        where, base = f"Row {row.number} of {row.table.name} names {row.file_name}", row.table.parent
+        for given in (row.file_name, row.file_name.replace("\\", "/")):  # a table that was made on Windows
+            name = (PurePosixPath(base.relative_to(self.folder).as_posix()) / given).as_posix()
             file = self.exact.get(name) or self.by_spelling.get(_same(name))
+            if file:
+                break
         absolute = PurePosixPath(given).is_absolute() or PureWindowsPath(given).is_absolute()
         if absolute or ".." in PurePosixPath(given).parts:
             return given, None, (f"{where}, which leads out of the folder {self.folder.name!r}: copy the file into it, "

@@ -181,11 +181,7 @@ def spare_audio_tower(model: PreTrainedModel) -> None:
     then keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains
     nothing. With no input layer to name, it is passed over; the token embeddings are enough.
     """
-    model.model.audio_tower.get_input_embeddings = _no_input_layer
-
-
-def _no_input_layer() -> None:
-    return None
+    model.model.audio_tower.get_input_embeddings = lambda: None
 
 
 def _relative(folder: Path) -> str:
@@ -235,8 +231,5 @@ def _keep_packing(model: torch.nn.Module) -> None:
     On those, the first forward pass in eval mode repacks each matrix for a kernel without a backward pass: after an
     evaluation, the next training step fails in the middle of autograd.
     """
-    import bitsandbytes
-
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
+    for name in quantized_modules(model):
+        model.get_submodule(name).support_avx512bf16_for_cpu = False

@@ -87,10 +87,7 @@ def lora_report(model: torch.nn.Module) -> LoraReport:
 
 def _same_base(recorded: str | None, loaded: str) -> bool:
     """Hub ids are compared whole, paths by their last three parts: the same folder may sit elsewhere."""
-    def ending(name: str) -> list[str]:
-        return Path(name).parts[-3:]
-
-    return isinstance(recorded, str) and ending(recorded) == ending(loaded)
+    return isinstance(recorded, str) and Path(recorded).parts[-3:] == Path(loaded).parts[-3:]
 
 
 PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json")

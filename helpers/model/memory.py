@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -206,13 +205,11 @@ class Fit:
                    for use, (fits, estimate) in found.items()}}
 
 
-def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequence[str] = tuple(GPU_MEMORY),
-                 **settings) -> list[Fit]:
+def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, **settings) -> list[Fit]:
     """Which way of loading fits which GPU, to train and to caption.
 
     Args:
         model: as for `estimate_memory`.
-        gpus: keys of `GPU_MEMORY`; any other is a ``ValueError``.
         **settings: for `estimate_memory`, such as ``clip_seconds`` or ``checkpointing``.
 
     Returns:
@@ -220,13 +217,10 @@ def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequ
         ``show_table([fit.row() for fit in ...])`` shows them.
     """
     rows = []
-    for gpu in gpus:
-        if gpu not in GPU_MEMORY:
-            raise ValueError(f"There is no memory size on record for the GPU {gpu!r}: choose among "
-                             f"{', '.join(GPU_MEMORY)}, or add it to GPU_MEMORY.")
+    for gpu, memory in GPU_MEMORY.items():
         dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float32
         for quantize, loading in ((False, str(dtype).removeprefix("torch.")), (True, "4-bit")):
             options = {"dtype": dtype, "quantize": quantize, **settings}
             training, captioning = (estimate_memory(model, training=use, **options) for use in (True, False))
-            rows.append(Fit(gpu, loading, int(GPU_MEMORY[gpu] * (1 - HEADROOM)), training, captioning))
+            rows.append(Fit(gpu, loading, int(memory * (1 - HEADROOM)), training, captioning))
     return rows
