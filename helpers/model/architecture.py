@@ -42,12 +42,11 @@ def read_config(model_id: str, **options) -> PreTrainedConfig:
     return AutoConfig.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, **options)
 
 
-def build_on_meta(config: PreTrainedConfig | str = FULL_SIZE, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
-    """The model on the meta device: every shape, no numbers, and so no memory and nothing to download.
+def build_on_meta(config: PreTrainedConfig | str = FULL_SIZE) -> PreTrainedModel:
+    """The model in bfloat16 on the meta device: every shape, no numbers, and so no memory and nothing to download.
 
     Args:
         config: a configuration, or what `read_config` takes.
-        dtype: of the parameters.
 
     Returns:
         The model in eval mode. ``get_peft_model(..., low_cpu_mem_usage=True)`` puts an adapter on it that takes no
@@ -57,7 +56,7 @@ def build_on_meta(config: PreTrainedConfig | str = FULL_SIZE, dtype: torch.dtype
     # The configuration of a model that is on a GPU may ask for an attention that the meta device does not have.
     config._attn_implementation = "sdpa"
     default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+    torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device("meta"):
             model = family_of(config).model_class(config).eval()

@@ -89,8 +89,8 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
 
 
 def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.dtype | None = None,
-               quantize: bool | None = None, attention: str | None = None, device_map: str | dict | None = None,
-               revision: str | None = None, quiet: bool = False) -> PreTrainedModel:
+               quantize: bool | None = None, attention: str | None = None, revision: str | None = None,
+               quiet: bool = False) -> PreTrainedModel:
     """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
 
     In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
@@ -99,7 +99,7 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
 
     Args:
         model_id: ``"tiny"`` for the model shipped with the course, a Hub id, or a folder.
-        device, dtype, quantize, attention, device_map: overrule the choice (see `choose_hardware`). A merge wants
+        device, dtype, quantize, attention: overrule the choice (see `choose_hardware`). A merge wants
             ``quantize=False``: adding an adapter to 4-bit matrices rounds most of it away.
         revision: of a model on the Hub, its branch, tag or commit.
         quiet: do not print the line that says what was chosen and why.
@@ -120,7 +120,7 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
     with hub_access(model_id) as options, _progress_bars(shown=not local):
         hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
-                                   attention=attention, device_map=device_map)
+                                   attention=attention)
         if stored_in_4_bit:
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
         kind = family_of(read_config(model_id, **pinned, **options)).model_class

@@ -73,12 +73,12 @@ class ServerProcess:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def stop(self, patience: float = 10) -> None:
+    def stop(self) -> None:
         """End the process; doing it twice changes nothing."""
         self._process.stdin.close()  # the server takes it as its end, on every system, and if this Python is killed too
         if self.running:
             try:
-                self._process.wait(patience)
+                self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

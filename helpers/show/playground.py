@@ -50,14 +50,8 @@ class _Listener(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def answer_tokens(
-    model,
-    processor,
-    chat: list[dict],
-    temperature: float = 0.0,
-    tell: Callable[[list[Token]], None] | None = None,
-    max_new_tokens: int = 100,
-) -> list[Token]:
+def answer_tokens(model, processor, chat: list[dict], temperature: float = 0.0,
+                  tell: Callable[[list[Token]], None] | None = None) -> list[Token]:
     """Continue a chat by one answer, and keep how probable each token was.
 
     Args:
@@ -66,7 +60,6 @@ def answer_tokens(
         chat: ends in a user's turn; the clip as 16 kHz mono float32 samples.
         temperature: 0 is greedy.
         tell: called after each token with all tokens so far.
-        max_new_tokens: at most.
 
     Returns:
         The tokens, the end token among them.
@@ -79,13 +72,8 @@ def answer_tokens(
     model.eval()
     try:
         with torch.inference_mode():
-            model.generate(
-                **inputs,
-                **options,
-                max_new_tokens=max_new_tokens,
-                logits_processor=LogitsProcessorList([scores]),
-                stopping_criteria=StoppingCriteriaList([listener]),
-            )
+            model.generate(**inputs, **options, max_new_tokens=100, logits_processor=LogitsProcessorList([scores]),
+                           stopping_criteria=StoppingCriteriaList([listener]))
     finally:
         model.train(was_training)
     return listener.tokens
