@@ -55,7 +55,8 @@ def _all_exercises() -> dict[str, tuple[str, str, str]]:
 
 
 EXERCISES = _all_exercises()
-TRAINING = {"check_deaf_student", "check_resume"}
+SLOW = {"check_deaf_student": pytest.mark.slow}
+"""Trains 50 steps to know the answer; its stub and its wrong answers, all but one, need none of that."""
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_an_untouched_stub_is_not_tried(name, world, capsys):
     assert said(name, EXERCISES[name][0], world, capsys) == "Not tried yet."
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in WRONG])
 def test_the_solution_is_right(name, world, capsys):
     assert said(name, "{solution}", world, capsys).startswith("Right: ")
 
