@@ -160,6 +160,11 @@ _NOTHING = re.compile(r"\b(?:silen\w*|nothing|no sounds?|quiet (?:room|place))\b
 _AT_ONCE = re.compile(r"\b(?:while|as|at the same time|together|during|over|with|and|in the background)\b")
 
 
+def claims_silence(text: str) -> bool:
+    """Whether a text says that there is nothing to hear: "Nothing can be heard", "A quiet room"."""
+    return _NOTHING.search(text.lower()) is not None
+
+
 def claimed_relation(text: str) -> str:
     """What a text says about time: ``"silence"``, ``"sequence"`` (followed by, then ...), ``"overlap"`` (while, as ...)
     or ``"single"``.
@@ -167,7 +172,7 @@ def claimed_relation(text: str) -> str:
     Read off the linking words, sequence first; "A dog barks and then rain falls" is a sequence.
     """
     lowered = text.lower()
-    if _NOTHING.search(lowered):
+    if claims_silence(text):
         return SILENCE
     return SEQUENCE if _IN_A_ROW.search(lowered) else OVERLAP if _AT_ONCE.search(lowered) else SINGLE
 

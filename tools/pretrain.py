@@ -1,4 +1,4 @@
-"""Train the tiny Audio Flamingo 3 that the course ships: ``python -m helpers.tiny.pretrain``.
+"""Train the tiny Audio Flamingo 3 that the course ships: ``python -m tools.pretrain``.
 
 It stands for the pretrained model. Trained end to end from scratch, a model this small never learns to listen: it
 gives every clip the same answer. So the ears come first:
@@ -10,7 +10,7 @@ gives every clip the same answer. So the ears come first:
    that the words of captions are known but nothing ties them to sound. That tie is the learner's to make. No answer
    about a clip ever names a new sound.
 
-The clips come from this package's own sounds under a seed that the course's data set never uses.
+The clips come from the course's own sounds under a seed that the course's data set never uses.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import helpers.tiny
+from helpers.captioning.captions import caption
 from helpers.tiny import captions
 from helpers.tiny.architecture import build_audio_tower, build_feature_extractor, build_model, build_processor
 from helpers.tiny.pretraining.chats import tokenize
@@ -34,7 +36,7 @@ from helpers.tiny.scenes import Scene
 
 __all__ = ["WEIGHTS", "exact_answers", "frame_targets", "in_style", "learning_rate", "pretrain", "tokenize"]
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(helpers.tiny.__file__).parent / "weights"
 SHORT, LONG = (3.0, 4.0), (4.5, 8.0)
 """Lengths of clips in seconds: one window, and two."""
 
@@ -100,8 +102,6 @@ def _readings(scene: Scene, write) -> set[str]:
 
 def exact_answers(model, processor, scenes: list[Scene], prompt: str) -> float:
     """Share of clips whose greedy answer to ``prompt`` is right to the letter."""
-    from helpers.captioning.captions import caption
-
     write = {captions.DESCRIBE_PROMPT: captions.long_answer,
              captions.TAGS_PROMPT: lambda labels, _: captions.tags(labels)}[prompt]
     answers = caption(model, processor, [scene.samples for scene in scenes], prompt=prompt, batch_size=32)
@@ -110,8 +110,6 @@ def exact_answers(model, processor, scenes: list[Scene], prompt: str) -> float:
 
 def in_style(model, processor, scenes: list[Scene]) -> float:
     """Share of clips that the model describes in AudioCaps' style: nought before fine-tuning."""
-    from helpers.captioning.captions import caption
-
     answers = caption(model, processor, [scene.samples for scene in scenes], batch_size=32)
     return float(np.mean([captions.parse_caption(answer) is not None for answer in answers]))
 
@@ -165,7 +163,7 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, lo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m helpers.tiny.pretrain", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.pretrain", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder for the weights"
                         " (default: the shipped ones)")
     parser.add_argument("--encoder", type=Path, help="file that keeps the encoder between runs")
