@@ -44,7 +44,7 @@ _HOMES = {
     "metrics.cider": ["cider_d"],
     "metrics.intervals": ["bootstrap_by_group", "bootstrap_difference", "bootstrap_interval"],
     "training.batches": ["check_batch"],
-    "training.checks": ["check_adapters", "check_training"],
+    "training.runs": ["check_adapters", "check_training"],
     "training.guard": ["TrainingError", "TrainingGuard"],
     "training.evaluation": ["CaptionEvaluation"],
     "training.resume": ["CheckpointError", "last_whole_checkpoint"],
@@ -58,11 +58,11 @@ _HOMES = {
     "show.labels": ["show_label_mask"],
     "show.guess": ["predict"],
     "show.progress": ["TrainingProgress", "progress", "show_progress"],
-    "show.game": ["guess_caption"],
+    "show.game": ["browse_clips", "guess_caption"],
     "show.explorer": ["explore_labels"],
     "show.calculator": ["calculator"],
     "show.playground": ["playground"],
-    "show.sound": ["your_sound"],
+    "show.sound": ["upload_clip", "your_sound"],
     "exercises.clips": ["check_leak", "check_placeholders", "check_whale"],
     "exercises.batches": ["check_answer_labels", "check_label_count", "check_smallest_k"],
     "exercises.adapters": ["check_deaf_student", "check_lora_parameters", "check_whose_curve", "curve_rates",
@@ -82,8 +82,8 @@ FOR_YOUR_PROJECT = {
     "check_adapters", "check_batch", "check_chat", "check_training", "CheckpointError", "choose_hardware",
     "DESCRIBE_PROMPT", "FolderReport", "hub_access", "HubError", "LANGUAGE_MODEL_TARGETS",
     "last_whole_checkpoint", "NotEnoughMemory", "SAMPLING_RATE", "TrainingError", "validate_audio",
-    "true_events", "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed",
-    "choose_checkpointing", "trim_windows",
+    "true_events", "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed", "browse_clips",
+    "choose_checkpointing", "trim_windows", "upload_clip",
 }
 """Those that no notebook needs, but your own project may: errors to catch (their sentences say what to do), the
 course's constants, and the parts under `load_audio`, `load_model`, `read_folder` and the training command."""

@@ -100,6 +100,15 @@ def test_the_game_keeps_the_caption_to_itself(processor, test_clips):
         helpers.guess_caption(clips, processor, captions[:2])
 
 
+def test_the_browser_of_clips_moves_and_reveals(processor, test_clips):
+    panel = helpers.browse_clips(test_clips[:3], processor)
+    (_, forward, reveal), sound_, _, words = panel.children[0].children, *panel.children[1:]
+    forward.click()
+    assert "Clip 2 of 3" in sound_.value and not words.value
+    reveal.click()
+    assert test_clips[1]["caption"] in words.value
+
+
 def _wav(seconds: float = 1.0) -> bytes:
     import io
 
@@ -133,7 +142,7 @@ def test_a_sound_from_the_browser_is_played_and_described(processor, test_clips)
 
 
 def test_whatever_goes_wrong_is_said(processor):
-    panel = helpers.your_sound({"the model says": lambda samples: 1 / 0})
+    panel = helpers.upload_clip(lambda samples: 1 / 0)
     recorder, answer = panel.children
     _send(recorder, "mine.wav", _wav())
     assert "ZeroDivisionError" in answer.value and 'role="alert"' in answer.value

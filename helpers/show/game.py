@@ -53,8 +53,10 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
     import ipywidgets
 
     if not clips or answers is not None and len(answers) != len(clips):
-        raise ValueError(f"There are {len(clips)} clips and {len(answers or [])} answers: give at least one clip, and "
-                         "one answer a clip, or none at all.")
+        raise ValueError(
+            f"There are {len(clips)} clips and {len(answers or [])} answers: give at least one clip, and one answer "
+            "a clip, or none at all."
+        )
     captions = [clip["caption"] for clip in clips]
     state = {"number": 0, "played": 0, "reader": 0, "model": 0}
     picture, verdict = ipywidgets.HTML(), ipywidgets.HTML()
@@ -105,10 +107,50 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
 def _static(clips, captions, processor) -> Page:
     options = choices(captions, 0)
     listed = "".join(f"<li>{html.escape(option)}</li>" for option in options)
-    page = (f"{plot_clip(as_samples(clips[0]['audio']), processor).to_html()}<p>Which caption belongs to this "
-            f"picture?</p><ul>{listed}</ul><details><summary>Show the "
-            f"answer</summary>{html.escape(captions[0])}</details><p>With a running kernel: {len(clips)} clips, "
-            "buttons, and a score.</p>")
+    page = (
+        f"{plot_clip(as_samples(clips[0]['audio']), processor).to_html()}<p>Which caption belongs to this "
+        f"picture?</p><ul>{listed}"
+        f"</ul><details><summary>Show the answer</summary>{html.escape(captions[0])}</details>"
+        f"<p>With a running kernel: {len(clips)} clips, buttons, and a score.</p>"
+    )
     return Page(
         page, f"A game: which caption belongs to the spectrogram? {' / '.join(options)}. (Answer: {captions[0]}.)"
     )
+
+
+def browse_clips(examples: Sequence[dict], processor) -> Panel:
+    """Clips one after another: player and picture of the one that is chosen, and its caption at the press of a button.
+
+    Args:
+        examples: have ``audio`` and ``caption``.
+        processor: makes the spectrograms.
+    """
+    import ipywidgets
+
+    back, forward, reveal = (ipywidgets.Button(description=words) for words in ("Previous", "Next", "Show the caption"))
+    sound, picture, words = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+    state = {"number": 0}
+
+    def show(step: int = 0) -> None:
+        state["number"] = (state["number"] + step) % len(examples)
+        samples, name = as_samples(examples[state["number"]]["audio"]), f"clip {state['number'] + 1} of {len(examples)}"
+        sound.value = f"<p>{name.capitalize()}</p>{player(samples, name)}"
+        picture.value = plot_clip(samples, processor).to_html()
+        words.value = ""
+
+    def tell(_=None) -> None:
+        words.value = f"<p>A person wrote: <b>{html.escape(examples[state['number']]['caption'])}</b></p>"
+
+    back.on_click(lambda _: show(-1))
+    forward.on_click(lambda _: show(1))
+    reveal.on_click(tell)
+    show()
+    first = examples[0]
+    samples = as_samples(first["audio"])
+    page = Page(
+        f"{player(samples, 'clip 1')}<br>{plot_clip(samples, processor).to_html()}"
+        f"<details><summary>Show the caption</summary>{html.escape(first['caption'])}</details>"
+        f"<p>The first of {len(examples)} clips; with a running kernel, buttons lead to the others.</p>",
+        f"The first of {len(examples)} clips: {first['caption']}.",
+    )
+    return Panel(ipywidgets.VBox([ipywidgets.HBox([back, forward, reveal]), sound, picture, words]), page)

@@ -114,3 +114,12 @@ def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[d
     first = describe_sound(as_samples(clips[0]["audio"]), f"A person wrote: {clips[0]['caption']}", models, processor)
     note = "With a running kernel: record or upload a sound of your own."
     return Panel(box, Page(f"{first.data}<p>{note}</p>", f"{first.text}\n{note}"))
+
+
+def upload_clip(describe: Callable[[np.ndarray], str]) -> Panel:
+    """Record or upload one sound and read what ``describe`` says of it: `your_sound` for a single model.
+
+    Args:
+        describe: 16 kHz mono float32 samples -> text, for example ``lambda clip: caption(model, processor, clip)``.
+    """
+    return your_sound({"the model says": describe})

@@ -9,7 +9,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from helpers.chat import IGNORED
 from helpers.training.batches import check_batch
-from helpers.training.checks import all_finite, check_adapters, check_settings, find_processor, local
+from helpers.training.runs import all_finite, check_adapters, check_settings, find_processor, local
 
 MOST_SKIPPED = 20
 """Updates in a row that a float16 gradient scaler may skip. It starts at 2**16 and halves its factor each time, so

@@ -27,6 +27,7 @@ CELLS = {
     "explorer": "explore_labels(processor, clips[1])",
     "calculator": "calculator(profile)",
     "game": 'guess_caption(clips, processor, [clip["caption"] for clip in clips])',
+    "browser": "browse_clips(clips, processor)",
     "playground": "playground(model, processor, clips)",
     "sound": 'your_sound({"the model": lambda clip: caption(model, processor, clip)}, processor, clips)',
     "curves": 'plot_curves({"healthy": [{"step": 5 * n, "loss": 5 / (n + 1)} for n in range(9)], '

@@ -112,6 +112,8 @@ def test_every_widget_is_drawn_and_reacts(page, address):
     has("calculator", "0.87")
     outputs["game"].get_by_role("button").first.click()
     has("game", "of 1. The model:")
+    outputs["browser"].get_by_role("button", name="Next").click()
+    has("browser", "Clip 2 of 4")
     outputs["playground"].get_by_role("button", name="Ask").click()
     has("playground", "The tuned model:")
     files, status = outputs["sound"].locator("input[type=file]"), outputs["sound"].get_by_role("status")
