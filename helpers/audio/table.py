@@ -146,25 +146,19 @@ def _read_json(table: Path) -> list[Row]:
         _unique(table, [key for key, _ in pairs])
         return dict(pairs)
 
-    place = "line 1"
-    try:
-        if text.lstrip().startswith("["):
-            found = json.loads(text, object_pairs_hook=cells)
-        else:  # split at line feeds alone: captions may hold other signs that Python takes for the end of a line
-            found = []
-            for number, line in enumerate(text.split("\n"), start=1):
-                place = f"line {number}"
-                if line.strip():
-                    found.append(json.loads(line, object_pairs_hook=cells))
-    except json.JSONDecodeError as error:
-        raise CaptionError(f"{table.name} cannot be read at {place} ({error}): each line of it has to be one whole "
-                           "row, "
-                           'such as {"file_name": "a.wav", "caption": "A dog barks"}.') from None
+    example, array, found = '{"file_name": "a.wav", "caption": "A dog barks"}', text.lstrip().startswith("["), []
+    # Split at line feeds alone: captions may hold other signs that Python takes for the end of a line.
+    for number, line in enumerate([text] if array else text.split("\n"), start=1):
+        try:
+            found += [json.loads(line, object_pairs_hook=cells)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise CaptionError(f"{table.name} cannot be read at line {number} ({error}): each line of it has to be "
+                               f"one whole row, such as {example}.") from None
+    found = found[0] if array else found
     for number, row in enumerate(found, start=1):
         if not isinstance(row, dict):
-            raise CaptionError(f"Row {number} of {table.name} is {json.dumps(row)[:40]}, not an object: write each "
-                               "row as "
-                               '{"file_name": "a.wav", "caption": "A dog barks"}.')
+            raise CaptionError(f"Row {number} of {table.name} is {json.dumps(row)[:40]}, not an object: write each row "
+                               f"as {example}.")
     return [Row(table, number, row) for number, row in enumerate(found, start=1)]
 
 

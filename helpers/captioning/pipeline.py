@@ -61,11 +61,8 @@ class AudioTextToTextPipeline(Pipeline):
             return [make_chat(as_samples(audio, longest=longest), text)]
         if audio and _is_message(audio[0]):
             return [check_chat(audio, longest=longest)]
-        return [
-            check_chat(item, f"chat {number}", longest=longest) if is_many(item) and item and _is_message(item[0])
-            else make_chat(as_samples(item, f"Clip {number}", longest), text)
-            for number, item in enumerate(audio)
-        ]
+        return [check_chat(item, f"chat {number}", longest=longest) if is_many(item) and item and _is_message(item[0])
+                else make_chat(as_samples(item, f"Clip {number}", longest), text) for number, item in enumerate(audio)]
 
     def preprocess(self, chats: list[list[dict]]) -> BatchFeature:
         return encode_questions(self.model, self.processor, chats)

@@ -28,12 +28,10 @@ def sick_runs() -> list[dict]:
     rows = []
     for name, (run, *_) in _CASES.items():
         seen = recorded_runs()[run]
-        losses = [row["loss"] for row in seen["history"]][::3]
-        rows.append(
-            {"run": name, "loss, every 15 steps": "  ".join(f"{loss:.2f}" for loss in losses),
-             "in style (%)": round(100 * seen["style"]), "event F1": seen["f1"],
-             "different captions": seen["different"], "the commonest": seen["commonest"] or "(not a word)"}
-        )
+        losses = "  ".join(f"{row['loss']:.2f}" for row in seen["history"][::3])
+        rows.append({"run": name, "loss, every 15 steps": losses, "in style (%)": round(100 * seen["style"]),
+                     "event F1": seen["f1"], "different captions": seen["different"],
+                     "the commonest": seen["commonest"] or "(not a word)"})
     return rows
 
 

@@ -37,15 +37,10 @@ def check_whale(wrong: dict, studio: np.ndarray, rate: int = 44_100) -> str:
 def leaky_rows() -> tuple[list[dict], list[dict], list[str]]:
     """Two lists of rows, as a data set has them, and the three recordings that are in both under other ids and
     captions."""
-    row = "A dog barks", "Rain falls", "A bell rings", "Wind blows", "A cow moos", "A clock ticks"
-    train = [
-        {"audiocap_id": 100 + n, "youtube_id": f"clip{n:03d}", "start_time": 30, "caption": row[n % 6]}
-        for n in range(20)
-    ]
-    test = [
-        {"audiocap_id": 900 + n, "youtube_id": f"clip{500 + n}", "start_time": 30, "caption": row[n % 6]}
-        for n in range(12)
-    ]
+    words = "A dog barks", "Rain falls", "A bell rings", "Wind blows", "A cow moos", "A clock ticks"
+    train, test = ([{"audiocap_id": row + n, "youtube_id": f"clip{clip + n:03d}", "start_time": 30,
+                     "caption": words[n % 6]} for n in range(count)]
+                   for row, clip, count in ((100, 0, 20), (900, 500, 12)))
     planted = ["clip003", "clip008", "clip017"]
     for place, video in zip((2, 5, 9), planted, strict=True):
         test[place] |= {"youtube_id": video, "caption": "Somebody else's words"}
@@ -60,8 +55,7 @@ def check_leak(leak: Callable) -> str:
         leak: the reader's function: (rows to train on, rows to test on) -> ``youtube_id`` of what is in both.
     """
     train, test, planted = leaky_rows()
-    found = call(leak, train, test)
-    found = set(map(str, found))
+    found = set(map(str, call(leak, train, test)))
     captions = {row["caption"] for row in train} & {row["caption"] for row in test}
     if found & captions:
         raise Wrong("you compare captions: two dogs may bark in the same words, and one dog be described in two ways; "
