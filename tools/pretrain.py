@@ -24,8 +24,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import helpers.tiny
-from helpers.captioning.captions import caption
 from helpers.tiny import captions
 from helpers.tiny.architecture import build_audio_tower, build_feature_extractor, build_model, build_processor
 from helpers.tiny.pretraining.chats import tokenize
@@ -36,7 +34,7 @@ from helpers.tiny.scenes import Scene
 
 __all__ = ["WEIGHTS", "exact_answers", "frame_targets", "in_style", "learning_rate", "pretrain", "tokenize"]
 
-WEIGHTS = Path(helpers.tiny.__file__).parent / "weights"
+WEIGHTS = Path(captions.__file__).parent / "weights"
 SHORT, LONG = (3.0, 4.0), (4.5, 8.0)
 """Lengths of clips in seconds: one window, and two."""
 
@@ -102,6 +100,8 @@ def _readings(scene: Scene, write) -> set[str]:
 
 def exact_answers(model, processor, scenes: list[Scene], prompt: str) -> float:
     """Share of clips whose greedy answer to ``prompt`` is right to the letter."""
+    from helpers.captioning.captions import caption
+
     write = {captions.DESCRIBE_PROMPT: captions.long_answer,
              captions.TAGS_PROMPT: lambda labels, _: captions.tags(labels)}[prompt]
     answers = caption(model, processor, [scene.samples for scene in scenes], prompt=prompt, batch_size=32)
@@ -110,6 +110,8 @@ def exact_answers(model, processor, scenes: list[Scene], prompt: str) -> float:
 
 def in_style(model, processor, scenes: list[Scene]) -> float:
     """Share of clips that the model describes in AudioCaps' style: nought before fine-tuning."""
+    from helpers.captioning.captions import caption
+
     answers = caption(model, processor, [scene.samples for scene in scenes], batch_size=32)
     return float(np.mean([captions.parse_caption(answer) is not None for answer in answers]))
 

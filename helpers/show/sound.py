@@ -16,15 +16,17 @@ from helpers.show.tables import Page, player, show_table
 
 MESSAGE_LIMIT = 9_000_000
 """Bytes that may be sent to the kernel at once. Jupyter's server closes a connection that sends more than 10 MiB
-(tornado's ``websocket_max_message_size``), and then says nothing; the browser says so before."""
+(tornado's
+``websocket_max_message_size``), and then says nothing; the browser says so before."""
 
 
 def microphone():
     """A widget that records or reads a sound and shrinks it in the browser to 16 kHz mono.
 
-    Its traits: ``beginning`` counts up when a sound is chosen, ``count`` when it has arrived as ``data`` (the bytes of
-    a file) with its ``name``. Anything the browser can play is decoded there; what it cannot play is sent as it is, up
-    to `MESSAGE_LIMIT`.
+    Its traits: ``beginning`` counts up when a sound is chosen, ``count`` when it has arrived as ``data`` (the bytes
+    of a file)
+    with its ``name``. Anything the browser can play is decoded there; what it cannot play is sent as it is, up to
+    `MESSAGE_LIMIT`.
     """
     import anywidget
     import traitlets
