@@ -74,14 +74,8 @@ def _duration(container, stream) -> float | None:
 
 
 def probe(file: BinaryIO, name: str) -> float | None:
-    """Look at a file's header alone: whether it is audio, and about how long.
-
-    Returns:
-        Seconds, or ``None`` if the header does not say.
-
-    Raises:
-        AudioError: it is no audio that can be decoded.
-    """
+    """About how many seconds a file lasts by its header alone, or ``None`` if that does not say; `AudioError` if it is
+    no audio that can be decoded."""
     container, stream = _open(file, name)
     with container:
         return _duration(container, stream)

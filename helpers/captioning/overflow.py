@@ -16,11 +16,7 @@ class FloatOverflow(ArithmeticError):
 
 
 class CheckFirstScores(LogitsProcessor):
-    """Looks at the scores of the first new token, once in each call of ``generate``.
-
-    Args:
-        dtype: of the model, for the message.
-    """
+    """Looks at the scores of the first new token, once in each call of ``generate``; ``dtype`` is the model's."""
 
     def __init__(self, dtype: torch.dtype):
         self.dtype, self._checked = dtype, False

@@ -66,11 +66,7 @@ def curve_rates() -> list[float]:
 
 @exercise
 def check_whose_curve(rates: Mapping[str, float]) -> str:
-    """Which of the `unlabelled_curves` belongs to which learning rate.
-
-    Args:
-        rates: the reader's answer: ``"A"``, ``"B"``, ``"C"`` -> rate.
-    """
+    """Which of the `unlabelled_curves` belongs to which learning rate. ``rates``: ``"A"``, ``"B"``, ``"C"`` -> rate."""
     true = {name: recorded_runs()[run]["rate"] for name, run in _CURVES.items()}
     if set(rates) != set(true):
         raise Wrong(f"name a rate for each of {', '.join(true)}.")

@@ -70,11 +70,8 @@ def check_omissions(outcomes: Mapping[str, str], model, processor, clip) -> str:
 
 @exercise
 def check_f1_by_hand(f1: Callable) -> str:
-    """F1 over five captions, counted by hand.
-
-    Args:
-        f1: the reader's function: (one set of named events a clip, one set of events there a clip) -> F1.
-    """
+    """F1 over five captions, counted by hand. ``f1``: (one set of named events a clip, one set of events there a clip)
+    -> F1."""
     named = [{"dog"}, {"rain", "wind"}, {"cow"}, {"bell"}, {"dog", "rain", "wind", "bell"}]
     there = [{"dog"}, {"rain"}, {"cow", "dog", "bell"}, {"clock"}, {"dog", "rain"}]
     hits = [len(one & other) for one, other in zip(named, there, strict=True)]

@@ -64,11 +64,7 @@ def call(function: Callable, *args):
 
 
 def number(answer, what: str = "The answer") -> float:
-    """An answer as a number.
-
-    Raises:
-        Wrong: it is none.
-    """
+    """An answer as a number; `Wrong` if it is none."""
     answer = answer.item() if hasattr(answer, "item") and getattr(answer, "size", 1) == 1 else answer
     if not isinstance(answer, Real) or isinstance(answer, bool):
         raise Wrong(f"{what} is {answer!r}, but it has to be a number.")

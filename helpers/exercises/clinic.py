@@ -37,11 +37,7 @@ def sick_runs() -> list[dict]:
 
 @exercise
 def check_diagnosis(diagnosis: Mapping[str, str]) -> str:
-    """Which illness each run of `sick_runs` has.
-
-    Args:
-        diagnosis: the reader's answer: ``"A"`` to ``"E"`` -> one of `ILLNESSES`.
-    """
+    """Which illness each run of `sick_runs` has. ``diagnosis``: ``"A"`` to ``"E"`` -> one of `ILLNESSES`."""
     if set(diagnosis) != set(_CASES):
         raise Wrong(f"give a diagnosis for each of {', '.join(_CASES)}.")
     unknown = set(diagnosis.values()) - set(ILLNESSES)

@@ -49,11 +49,8 @@ def leaky_rows() -> tuple[list[dict], list[dict], list[str]]:
 
 @exercise
 def check_leak(leak: Callable) -> str:
-    """Recordings that are in both halves, whatever their row numbers and captions.
-
-    Args:
-        leak: the reader's function: (rows to train on, rows to test on) -> ``youtube_id`` of what is in both.
-    """
+    """Recordings that are in both halves, whatever their row numbers and captions. ``leak``: (rows to train on, rows to
+    test on) -> ``youtube_id`` of what is in both."""
     train, test, planted = leaky_rows()
     found = set(map(str, call(leak, train, test)))
     captions = {row["caption"] for row in train} & {row["caption"] for row in test}

@@ -14,11 +14,8 @@ from helpers.metrics.intervals import bootstrap_difference, bootstrap_interval
 
 @exercise
 def check_clips_needed(clips_needed: Callable) -> str:
-    """How many clips an interval of a given width takes.
-
-    Args:
-        clips_needed: the reader's function: (width now, clips now, width wanted) -> clips.
-    """
+    """How many clips an interval of a given width takes. ``clips_needed``: (width now, clips now, width wanted) ->
+    clips."""
     for width, clips, wanted in ((0.4, 50, 0.1), (0.2, 200, 0.1), (0.3, 100, 0.15)):
         said = number(call(clips_needed, width, clips, wanted), f"clips_needed({width}, {clips}, {wanted})")
         true = clips * (width / wanted) ** 2

@@ -16,11 +16,8 @@ from helpers.profiles import Profile, get_profile
 
 @exercise
 def check_precisions(gigabytes: Mapping[str, float]) -> str:
-    """The weights of AF3 at full size in three precisions.
-
-    Args:
-        gigabytes: the reader's answer: ``"float32"``, ``"bfloat16"``, ``"4-bit"`` -> GB (10⁹ bytes).
-    """
+    """The weights of AF3 at full size in three precisions. ``gigabytes``: ``"float32"``, ``"bfloat16"``, ``"4-bit"`` ->
+    GB (10⁹ bytes)."""
     true = {"float32": estimate_memory(FULL_SIZE, dtype=torch.float32).weights / GB,
             "bfloat16": estimate_memory(FULL_SIZE).weights / GB,
             "4-bit": estimate_memory(FULL_SIZE, quantize=True).weights / GB}
@@ -40,11 +37,8 @@ def check_precisions(gigabytes: Mapping[str, float]) -> str:
 
 @exercise
 def check_memory_plan(settings: Mapping[str, object]) -> str:
-    """Settings that fit an L4 and still take 16 clips of 30 s a step.
-
-    Args:
-        settings: the reader's ``{"batch_size", "gradient_accumulation_steps", "checkpointing", "quantize"}``.
-    """
+    """Settings that fit an L4 and still take 16 clips of 30 s a step. ``settings``: ``{"batch_size",
+    "gradient_accumulation_steps", "checkpointing", "quantize"}``."""
     gpu, clips = "L4 24 GB", 16
     needed = {"batch_size", "gradient_accumulation_steps", "checkpointing", "quantize"}
     if set(settings) != needed:

@@ -31,12 +31,8 @@ MOST_WINDOWS = 20
 
 
 def read_config(model_id: str, **options) -> PreTrainedConfig:
-    """The configuration of a model; for the course's own two, without the Hub.
-
-    Args:
-        model_id: ``"tiny"``, the id of AF3, another Hub id, or a folder.
-        **options: for ``from_pretrained``.
-    """
+    """The configuration of a model (``"tiny"``, a Hub id or a folder); for the course's own two, without the Hub.
+    ``options`` are for ``from_pretrained``."""
     if model_id == FULL_SIZE:
         return AudioFlamingo3Config(text_config=dict(FULL_SIZE_TEXT))
     return AutoConfig.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, **options)
