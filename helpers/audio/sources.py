@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -82,9 +83,7 @@ def split_by_source(clips: Sequence[dict], share: float = 0.2, seed: int = 0) ->
     """
     if not 0 < share < 1:
         raise ValueError(f"share is {share}, but it has to lie between 0 and 1, such as 0.2.")
-    sizes: dict[str, int] = {}
-    for clip in clips:
-        sizes[clip["source"]] = sizes.get(clip["source"], 0) + 1
+    sizes = Counter(clip["source"] for clip in clips)
     if len(sizes) < 2:
         raise ValueError(f"All {len(clips)} clips come from {len(sizes)} source ({', '.join(sizes)}), so there is "
                          "nothing to evaluate on that was not trained on: add a column 'source' to the table that "
