@@ -151,7 +151,7 @@ def _read_json(table: Path) -> list[Row]:
     for number, line in enumerate([text] if array else text.split("\n"), start=1):
         try:
             found += [json.loads(line, object_pairs_hook=cells)] if line.strip() else []
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise CaptionError(f"{table.name} cannot be read at line {number} ({error}): each line of it has to be "
                                f"one whole row, such as {example}.") from None
     found = found[0] if array else found

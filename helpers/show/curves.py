@@ -60,12 +60,15 @@ def plot_curves(runs: dict[str, list[dict]]) -> Picture:
         ValueError: there are no runs, more than six, or one without a training loss.
     """
     if not 1 <= len(runs) <= len(CYCLE):
-        raise ValueError(f"There are {len(runs)} runs to draw: give at least one, and at most {len(CYCLE)} for a "
-                         "picture that can be read.")
+        raise ValueError(
+            f"There are {len(runs)} runs to draw: give at least one, and at most {len(CYCLE)} for a picture that "
+            "can be read."
+        )
     silent = [name for name, history in runs.items() if not _points(history, "loss")]
     if silent:
-        raise ValueError(f"The log of {silent[0]!r} holds no training loss: train first, for at least logging_steps "
-                         "steps.")
+        raise ValueError(
+            f"The log of {silent[0]!r} holds no training loss: train first, for at least logging_steps steps."
+        )
     panels = {"loss": _LOSS, **_scores(list(runs.values()))}
     figure, axes = new_figure(len(panels), height=3.0 if len(panels) == 1 else 2.1, sharex=True)
     text = []

@@ -59,8 +59,10 @@ class Picture:
     """A rendered figure that is never shown without its description.
 
     It goes into a notebook once, as HTML. JupyterLab (4.6) drops the ``alt`` that stands beside an ``image/png``, so
-    that screen readers find a nameless picture; nbconvert, and GitHub's view, which is made by it, take the HTML first
-    anyway. As plain text the description stands for the picture where none can be shown.
+    that
+    screen readers find a nameless picture; nbconvert, and GitHub's view, which is made by it, take the HTML first
+    anyway. As
+    plain text the description stands for the picture where none can be shown.
     """
 
     png: bytes
@@ -70,8 +72,10 @@ class Picture:
 
     def to_html(self) -> str:
         """An ``<img>`` with the PNG inside; ``width`` as an attribute too, for pages that strip styles."""
-        return (f'<img src="data:image/png;base64,{b64encode(self.png).decode()}" alt="{escape(self.alt, quote=True)}" '
-                f'width="{self.width}" style="width:{self.width}px;max-width:100%;height:auto;border-radius:8px">')
+        return (
+            f'<img src="data:image/png;base64,{b64encode(self.png).decode()}" alt="{escape(self.alt, quote=True)}" '
+            f'width="{self.width}" style="width:{self.width}px;max-width:100%;height:auto;border-radius:8px">'
+        )
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {"text/plain": self.alt, "text/html": self.to_html()}

@@ -1,7 +1,8 @@
 """What learners look at and listen to in a page: players, tables, captions side by side.
 
-Plain functions that return HTML. It says the same where a page strips styles and sounds, as GitHub does: every player
-has a text beside it, and what is marked is marked with ``<b>``.
+Plain functions that return HTML. It says the same where a page strips styles and sounds, as GitHub does: every
+player has a
+text beside it, and what is marked is marked with ``<b>``.
 """
 
 from __future__ import annotations
@@ -46,8 +47,11 @@ def player(samples: np.ndarray, label: str) -> str:
     file = io.BytesIO()
     soundfile.write(file, samples, SAMPLING_RATE, format="MP3")
     data = base64.b64encode(file.getvalue()).decode()
-    return (f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" '
-            f'style="width:160px;height:32px" src="data:audio/mpeg;base64,{data}"></audio>')
+    return (
+        f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" '
+        f'style="width:160px;height:32px" '
+        f'src="data:audio/mpeg;base64,{data}"></audio>'
+    )
 
 
 def play(audio, text: str = "") -> Page:
