@@ -91,7 +91,7 @@ def test_an_adapter_without_a_base_is_refused(adapter, tmp_path):
 def test_code_in_a_served_folder_is_never_run(tmp_path):
     from helpers.serve.folder import load_for_serving
 
-    folder = shutil.copytree(TINY_FOLDER, tmp_path / "served")
+    folder = shutil.copytree(TINY_FOLDER, tmp_path / "served", ignore=shutil.ignore_patterns("digests.json"))
     (folder / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     for name, classes in (("config.json", {"AutoConfig": "theirs.C", "AutoModel": "theirs.M"}),
                           ("processor_config.json", {"AutoProcessor": "theirs.P"})):
