@@ -144,7 +144,7 @@ class ClipStream(torch.utils.data.IterableDataset):
         return {"clips": clips} if state is None else {"clips": clips, "state": state}
 
     def resume(self, batches: int, position: dict[str, Any]) -> None:
-        """Begin the next iteration with ``batches`` batches of `ALREADY_TRAINED`, and go on from ``position`` after them.
+        """Begin the next iteration with ``batches`` batches of `ALREADY_TRAINED`, then go on from ``position``.
 
         Args:
             batches: batches that the reader will throw away, as ``Trainer`` does when it resumes.
