@@ -17,7 +17,7 @@ UV   ?= uv
 LAB_ARGS ?=
 ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab environment tests-environment test test-slow soak bench notebooks constraints lowest pinned newest clean
+.PHONY: lab environment tests-environment test test-slow test-browser soak bench notebooks constraints lowest pinned newest clean
 
 lab: environment
 	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
@@ -30,22 +30,29 @@ test: tests-environment
 test-slow: tests-environment
 	"$(BIN)/python" -m pytest tests -m slow
 
+# Every notebook opened, run and used in JupyterLab in headless Chromium, which has to be on the machine: Debian's package
+# `chromium`, or Google Chrome. Pictures of what was seen go to runs/browser. Skipped, with the reason, without Chromium.
+test-browser: tests-environment
+	"$(BIN)/python" -m pytest tests/browser -m browser -rs
+
 # Programs killed at random moments and several at once, thirty rounds each; healthy runs of twenty seeds; hundreds of
 # random texts and clips. `make test` and `make test-slow` run a few rounds of each.
 soak: tests-environment
 	"$(BIN)/python" -m pytest tests -m soak
 
-# About 25 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
+# An estimated 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment
 	"$(BIN)/python" -m tests.benchmarks
 
-# Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one.
+# Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one. The numbers in
+# prose follow the outputs.
 # The data set first, so that its progress bar is no part of any stored output.
 notebooks: environment
 	"$(BIN)/python" -c "from helpers.tiny.dataset import ensure_dataset; ensure_dataset()"
 	"$(BIN)/python" -m nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 		notebooks/*.ipynb
+	"$(BIN)/python" -m tools.numbers
 
 environment:
 	@command -v "$(PYTHON)" > /dev/null || { echo "There is no $(PYTHON) here: install Python 3.11 to 3.14."; exit 1; }

@@ -112,8 +112,9 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
     from helpers.hub import is_hub_id
     from helpers.model.loading import load_model, load_processor
     from helpers.sharing import write_model_card
-    from helpers.training.recipe import folder_splits, make_trainer, save_adapter
+    from helpers.training.recipe import make_trainer, save_adapter
     from helpers.training.resume import CheckpointError, full_disk_explained, last_whole_checkpoint
+    from helpers.training.splits import folder_splits
 
     first = int(os.environ.get("RANK", 0)) == 0  # set by torchrun and by `accelerate launch`
     device = None

@@ -81,7 +81,8 @@ def test_numbers_stand_right_and_text_wraps():
         mark=lambda row: row["GPU"] == "H100",
     )
     assert re.findall(r'align="(\w+)"', table.data)[:3] == ["left", "right", "left"]
-    assert "overflow-wrap:anywhere" in table.data
+    assert "anywhere" not in table.data, "a short word is never broken"
+    assert "anywhere" in show_table([{"says": "A" * 120}]).data and "nowrap" not in show_table([{"says": "A"}]).data
     assert table.text.splitlines() == ["GPU | price ($) | fits", "T4 | 0.50 | yes", "> H100 | 12,345 | –"]
     with pytest.raises(ValueError, match="no rows"):
         show_table([])
@@ -92,7 +93,7 @@ def test_players_are_named_by_their_rows_and_have_a_text_beside_them(test_clips)
     labels = re.findall(r'aria-label="([^"]*)"', table.data)
     assert labels == [f"clip {place + 1}: {clip['caption']}" for place, clip in enumerate(test_clips[:2])]
     seconds = len(test_clips[0]["audio"]["array"]) / 16_000
-    assert f"{seconds:.1f} s" in stripped(table.data) and "width:160px" in table.data
+    assert f"{seconds:.1f} s" in stripped(table.data) and "width:140px" in table.data
     assert "A hum (" in stripped(play(test_clips[0]["audio"], "A hum").data)
 
 
@@ -139,17 +140,37 @@ def test_a_picture_is_stored_once_and_gives_nothing_away(processor, test_clips):
     assert len(picture.png) < 60_000
 
 
+def test_a_thin_line_keeps_its_colour_beside_a_colour_map():
+    from io import BytesIO
+
+    from PIL import Image
+
+    from helpers.show.figures import as_picture, new_figure
+    from helpers.show.pictures import draw_log_mel, draw_waveform
+
+    clicks = np.zeros(50_000)
+    clicks[::9_000] = 0.5
+    figure, (left, right) = new_figure(columns=2)
+    draw_waveform(left, clicks)
+    draw_log_mel(right, np.random.default_rng(0).normal(size=(64, 400)), 4.0)
+    picture = np.asarray(Image.open(BytesIO(as_picture(figure, "Clicks beside noise.").png)).convert("RGB")).astype(int)
+    wanted = [int(palette.SOUND[place : place + 2], 16) for place in (1, 3, 5)]
+    waveform = picture[:, : picture.shape[1] // 2].reshape(-1, 3)
+    assert (abs(waveform - wanted).max(axis=1) <= 8).sum() > 60
+
+
 def test_several_runs_in_one_picture():
     runs = {
         "healthy": [
             {"step": 5, "loss": 5.0},
             {"step": 10, "loss": 1.0},
+            {"step": 5, "eval_loss": 2, "eval_event_f1": 0.25, "eval_cider_d": 1.0},
             {"step": 10, "eval_loss": 1, "eval_event_f1": 0.5},
         ],
         "sick": [{"step": 5, "loss": 5.0}, {"step": 10, "loss": 4.5}],
     }
     alt = plot_curves(runs).alt
-    assert "healthy: loss 5.00 to 1.00, event F1 0.50 to 0.50" in alt and "sick: loss 5.00 to 4.50." in alt
+    assert "healthy: loss 5.00 to 1.00, event F1 0.25 to 0.50;" in alt and "sick: loss 5.00 to 4.50." in alt
     with pytest.raises(ValueError, match="'empty' holds no training loss"):
         plot_curves({"empty": []})
     with pytest.raises(ValueError, match="0 runs"):

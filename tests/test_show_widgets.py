@@ -120,10 +120,9 @@ def _wav(seconds: float = 1.0) -> bytes:
 
 
 def _send(recorder, name: str, content: bytes) -> None:
-    """As the browser does."""
-    recorder.beginning += 1
-    recorder.name, recorder.data = name, content
-    recorder.count += 1
+    """As the browser does: two messages, and what is in the second comes as a memoryview."""
+    recorder.set_state({"name": "", "data": memoryview(b""), "beginning": recorder.beginning + 1})
+    recorder.set_state({"name": name, "data": memoryview(content), "count": recorder.count + 1})
 
 
 def test_a_sound_from_the_browser_is_played_and_described(processor, test_clips):

@@ -30,7 +30,8 @@ def test_the_record_says_what_made_it(trainer, processor, profile, base_model):
     assert record.finished and (record.steps_done, record.steps_asked, record.profile, record.data) == (2, 2, "short",
                                                                                                         "tiny")
     assert record.numbers["lora_rank"] == 2 and record.numbers["learning_rate"] == profile.learning_rate
-    assert str(record).startswith("2 of 2 steps, profile short, tiny (version ") and "\n" not in str(record)
+    assert str(record).startswith("2 of 2 steps, profile short, data tiny (version ")
+    assert str(record).endswith("on the tiny model") and "\n" not in str(record)
     assert set(record.files) == {file.name for file in folder.iterdir()} - {RECORD, "README.md"}
     assert unfit(base_model, profile) is None
     assert sorted(path.name for path in folder.parent.iterdir()

@@ -89,8 +89,8 @@ def main() -> None:
         return {"rate": rate, "history": history, **measure(trainer.model)}, trainer.model
 
     rate, runs = profile.learning_rate, {}
-    runs["too slow"], _ = run(rate / 10, train)
-    runs["too fast"], _ = run(rate * 10, train)
+    runs["too slow"], _ = run(float(f"{rate / 10:g}"), train)  # 0.0003, as a reader types it
+    runs["too fast"], _ = run(float(f"{rate * 10:g}"), train)
     runs["shuffled"], _ = run(rate, shuffled_captions(train))
     runs["healthy"], model = run(rate, train)
     runs["too loud"] = {**runs["healthy"], **measure(model, too_loud(model))}

@@ -125,7 +125,7 @@ def deaf_student(profile: Profile, steps: int = 50, clips: int = 400) -> dict[st
     from helpers.model.loading import load_model, load_processor
     from helpers.training.recipe import make_trainer
 
-    stream = load_captions(profile.dataset_id, split="train")
+    stream = load_captions(profile.dataset_id, split="train", keep=profile.train_clips + profile.eval_clips)
     train = shuffled_captions(list(stream.take(clips)))
     held_out = list(stream.skip(profile.train_clips).take(40))
     processor, model = load_processor(profile.model_id), load_model(profile.model_id, quiet=True)

@@ -13,8 +13,10 @@ def _points(history: list[dict], key: str) -> list[tuple[int, float]]:
     return [(row["step"], row[key]) for row in history if key in row]
 
 
-def _scores(histories: list[list[dict]]) -> dict[str, str]:
-    return {key: title for key, title in SCORES.items() if any(_points(history, key) for history in histories)}
+def _scores(histories: list[list[dict]], points: int = 1) -> dict[str, str]:
+    """Key -> title of the scores that one of the histories holds so many times."""
+    found = {key: max(len(_points(history, key)) for history in histories) for key in SCORES}
+    return {key: title for key, title in SCORES.items() if found[key] >= points}
 
 
 def plot_curve(history: list[dict]) -> Picture:
@@ -51,7 +53,7 @@ def plot_curve(history: list[dict]) -> Picture:
 
 
 def plot_curves(runs: dict[str, list[dict]]) -> Picture:
-    """Several runs in one picture: training loss above, and below it each score that any of them recorded.
+    """Several runs in one picture: training loss above, and below it each score that one of them recorded twice.
 
     Args:
         runs: name -> ``trainer.state.log_history``, at most six.
@@ -69,7 +71,7 @@ def plot_curves(runs: dict[str, list[dict]]) -> Picture:
         raise ValueError(
             f"The log of {silent[0]!r} holds no training loss: train first, for at least logging_steps steps."
         )
-    panels = {"loss": _LOSS, **_scores(list(runs.values()))}
+    panels = {"loss": _LOSS, **_scores(list(runs.values()), points=2)}
     figure, axes = new_figure(len(panels), height=3.0 if len(panels) == 1 else 2.1, sharex=True)
     text = []
     for (name, history), color, marker in zip(runs.items(), CYCLE, MARKERS, strict=False):

@@ -10,7 +10,7 @@ from helpers.audio.samples import as_samples
 from helpers.metrics.wording import tokenize
 from helpers.show.panel import Panel
 from helpers.show.pictures import plot_clip
-from helpers.show.tables import Page, player
+from helpers.show.tables import Page, play, player
 
 
 def choices(captions: Sequence[str], number: int, count: int = 4) -> list[str]:
@@ -134,7 +134,7 @@ def browse_clips(examples: Sequence[dict], processor) -> Panel:
     def show(step: int = 0) -> None:
         state["number"] = (state["number"] + step) % len(examples)
         samples, name = as_samples(examples[state["number"]]["audio"]), f"clip {state['number'] + 1} of {len(examples)}"
-        sound.value = f"<p>{name.capitalize()}</p>{player(samples, name)}"
+        sound.value = play(samples, name.capitalize()).data
         picture.value = plot_clip(samples, processor).to_html()
         words.value = ""
 
@@ -148,7 +148,7 @@ def browse_clips(examples: Sequence[dict], processor) -> Panel:
     first = examples[0]
     samples = as_samples(first["audio"])
     page = Page(
-        f"{player(samples, 'clip 1')}<br>{plot_clip(samples, processor).to_html()}"
+        f"{play(samples, 'Clip 1').data}{plot_clip(samples, processor).to_html()}"
         f"<details><summary>Show the caption</summary>{html.escape(first['caption'])}</details>"
         f"<p>The first of {len(examples)} clips; with a running kernel, buttons lead to the others.</p>",
         f"The first of {len(examples)} clips: {first['caption']}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def _draw(axes: Axes, stage: Stage) -> None:
     axes.set(xticks=[], yticks=[])
     axes.set_title(stage.name, fontsize=10)
     shape = " × ".join(f"{size:,}" for size in stage.shape)
-    axes.set_xlabel(f"{shape}\n({stage.meaning})", fontsize=8)
+    axes.set_xlabel(f"{shape}\n{fill(stage.meaning, 13)}", fontsize=9)
 
 
 def plot_machine(processor, model, clip) -> Picture:
@@ -87,8 +88,8 @@ def plot_machine(processor, model, clip) -> Picture:
     """
     samples = as_samples(clip["audio"] if isinstance(clip, dict) and "audio" in clip else clip)
     stages, words = machine_stages(processor, model, samples)
-    figure, axes = new_figure(1, width=11, height=2.6, columns=len(stages))
-    figure.get_layout_engine().set(wspace=0.12)
+    figure, axes = new_figure(1, height=2.6, columns=len(stages))
+    figure.get_layout_engine().set(wspace=0.1)
     for panel, stage in zip(axes, stages, strict=True):
         _draw(panel, stage)
     for left, right in zip(axes, axes[1:], strict=False):
@@ -105,6 +106,6 @@ def plot_machine(processor, model, clip) -> Picture:
                 mutation_scale=12,
             )
         )
-    figure.supxlabel(f"words:  {words}", color=TUNED, fontsize=11)
+    figure.supxlabel(fill(f"words: {words}", 85), color=TUNED, fontsize=10)
     way = "; ".join(f"{stage.name}: {' by '.join(map(str, stage.shape))} ({stage.meaning})" for stage in stages)
     return as_picture(figure, f"The way of one clip through the model, left to right. {way}; and the words “{words}”.")

@@ -28,6 +28,7 @@ function render({ model, el }) {
   const label = make("label", "or upload a file: ");
   const file = document.createElement("input");
   const status = make("p", "");
+  record.className = "jupyter-button widget-button";  // as the widgets around it look, in either theme
   file.type = "file"; file.accept = "audio/*,video/mp4,video/webm";
   status.setAttribute("role", "status");
   label.append(file);
@@ -59,7 +60,8 @@ function render({ model, el }) {
     model.save_changes();
   }
 
-  file.onchange = () => { if (file.files.length) send(file.files[0], file.files[0].name); file.value = ""; };
+  file.onclick = () => { file.value = ""; };  // the same file twice is a choice too
+  file.onchange = () => { if (file.files.length) send(file.files[0], file.files[0].name); };
 
   let recorder = null;
   record.onclick = async () => {
@@ -72,6 +74,7 @@ function render({ model, el }) {
       return;
     }
     const pieces = [];
+    file.value = "";  // its name would stand beside what is recorded now
     recorder = new MediaRecorder(stream);
     recorder.ondataavailable = (event) => pieces.push(event.data);
     recorder.onstop = () => {

@@ -15,7 +15,7 @@ from helpers.captioning.captions import GREEDY
 from helpers.chat import make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 from helpers.show.panel import Panel, problem
-from helpers.show.tables import Page, player, show_table
+from helpers.show.tables import Page, play, show_table
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def playground(model, processor, clips: Sequence[dict]) -> Panel:
         said.clear()
         talk.value = ""
         samples = as_samples(clips[clip.value]["audio"])
-        sound.value = player(samples, names[clip.value])
+        sound.value = play(samples, names[clip.value]).data
 
     def answer(_=None) -> None:
         words = question.value.strip()
@@ -201,4 +201,4 @@ def _static(model, processor, clip: dict) -> Page:
         rows.append({"model": who, "its answer, token by token, with its probability": show_tokens(tokens)})
     table = show_table(rows)
     note = f"Asked “{DESCRIBE_PROMPT}” about a clip that a person captioned “{clip['caption']}”."
-    return Page(f"<p>{html.escape(note)}</p>{player(samples, clip['caption'])}{table.data}", f"{note}\n{table.text}")
+    return Page(f"<p>{html.escape(note)}</p>{play(samples, clip['caption']).data}{table.data}", f"{note}\n{table.text}")

@@ -16,17 +16,15 @@ from helpers.show.tables import Page, player, show_table
 
 MESSAGE_LIMIT = 9_000_000
 """Bytes that may be sent to the kernel at once. Jupyter's server closes a connection that sends more than 10 MiB
-(tornado's
-``websocket_max_message_size``), and then says nothing; the browser says so before."""
+(tornado's ``websocket_max_message_size``), and then says nothing; the browser says so before."""
 
 
 def microphone():
     """A widget that records or reads a sound and shrinks it in the browser to 16 kHz mono.
 
     Its traits: ``beginning`` counts up when a sound is chosen, ``count`` when it has arrived as ``data`` (the bytes
-    of a file)
-    with its ``name``. Anything the browser can play is decoded there; what it cannot play is sent as it is, up to
-    `MESSAGE_LIMIT`.
+    of a file) with its ``name``. Anything the browser can play is decoded there; what it cannot play is sent as it
+    is, up to `MESSAGE_LIMIT`.
     """
     import anywidget
     import traitlets
@@ -36,7 +34,8 @@ def microphone():
         beginning = traitlets.Int(0).tag(sync=True)
         count = traitlets.Int(0).tag(sync=True)
         name = traitlets.Unicode("").tag(sync=True)
-        data = traitlets.Bytes(b"").tag(sync=True)
+        # Buffers come from the browser as memoryviews, which the trait refuses, and nobody sees its error.
+        data = traitlets.Bytes(b"").tag(sync=True, from_json=lambda value, widget: bytes(value))
         limit = traitlets.Int(MESSAGE_LIMIT).tag(sync=True)
 
     return Microphone()
@@ -64,8 +63,7 @@ def describe_sound(samples: np.ndarray, name: str, models: Mapping[str, Callable
 def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[dict] = ()) -> Panel:
     """Record, upload or pick a sound; player, log-mel picture and the caption of each model.
 
-    The browser decodes and shrinks what it can play (a phone's recordings too), so a minute of sound is 2 MB on the
-    wire.
+    The browser decodes and shrinks what it can play (a phone's recordings too): a minute of sound is 2 MB to send.
 
     Args:
         models: heading -> 16 kHz mono float32 samples to text, such as

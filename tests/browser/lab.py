@@ -1,4 +1,4 @@
-"""JupyterLab in headless Chromium: start it, open a notebook, run it to its end, look at what it shows."""
+"""JupyterLab in headless Chromium: start it, open a notebook, run it to its end, change its width and its theme."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from pathlib import Path
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-dev-shm-usage",  # containers have 64 MB of shared memory, too little for a page of pictures
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
+    # A microphone that beeps, and nobody who has to allow it.
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 ]
-"""The last two: a microphone that beeps, and nobody who has to allow it."""
 IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 OUTPUT = ".jp-OutputArea-output"
 PANEL = "(document.querySelector('.jp-WindowedPanel-outer') ?? document.querySelector('.jp-Notebook'))"
@@ -38,10 +39,9 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def write_settings(folder: Path, theme: str) -> None:
-    """User settings of JupyterLab: the theme, every cell rendered, no news."""
+def write_settings(folder: Path) -> None:
+    """User settings of JupyterLab: every cell rendered, nothing saved, no news."""
     for name, content in {
-        "@jupyterlab/apputils-extension/themes": {"theme": f"JupyterLab {theme.title()}"},
         "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
         "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
         "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
@@ -51,74 +51,122 @@ def write_settings(folder: Path, theme: str) -> None:
         path.write_text(json.dumps(content), encoding="utf-8")
 
 
+class Lab:
+    """A running JupyterLab."""
+
+    def __init__(self, port: int, token: str):
+        self._port, self._token = port, token
+
+    def address(self, path: str) -> str:
+        """Where a file opens, in a workspace without yesterday's tabs."""
+        return f"http://127.0.0.1:{self._port}/lab/tree/{path}?token={self._token}&reset"
+
+    def ask(self, path: str, method: str = "GET"):
+        """The server's answer to a request of its REST API, or ``None`` where there is none."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._port}/api/{path}", method=method,
+            headers={"Authorization": f"token {self._token}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or "null")
+
+    def stop_kernels(self) -> None:
+        """Ends every kernel and its memory: ten notebooks would hold ten models."""
+        for session in self.ask("sessions"):
+            self.ask(f"sessions/{session['id']}", "DELETE")
+
+
 @contextlib.contextmanager
-def serve(root: Path, settings: Path) -> Iterator[str]:
-    """JupyterLab over a folder on a free loopback port; gives the address of a notebook with ``{path}`` to fill in."""
+def serve(root: Path, home: Path) -> Iterator[Lab]:
+    """JupyterLab over a folder, on a free loopback port, with settings of its own in ``home``."""
+    write_settings(home / "settings")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "jupyterlab",
-            "--no-browser",
-            "--allow-root",
-            f"--ServerApp.root_dir={root}",
-            f"--ServerApp.port={port}",
-            "--ServerApp.port_retries=0",
-            f"--IdentityProvider.token={token}",
-        ],
-        env={**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(settings)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(240):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=2)
-                break
-            time.sleep(0.5)
-        else:
-            raise TimeoutError("JupyterLab did not answer within two minutes.")
-        yield f"http://127.0.0.1:{port}/lab/tree/{{path}}?token={token}&reset"
-    finally:
-        server.terminate()
-        server.wait(30)
+    with (home / "lab.log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--LabApp.expose_app_in_browser=True",
+                f"--ServerApp.root_dir={root}",
+                f"--ServerApp.port={port}",
+                "--ServerApp.port_retries=0",
+                f"--IdentityProvider.token={token}",
+            ],
+            env={
+                **os.environ,
+                "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+                "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+                "JUPYTER_CONFIG_DIR": str(home / "config"),
+            },
+            stdout=log,
+            stderr=log,
+        )
+        lab = Lab(port, token)
+        try:
+            end = time.monotonic() + 120
+            while True:
+                with contextlib.suppress(OSError):
+                    lab.ask("status")
+                    break
+                if server.poll() is not None or time.monotonic() > end:
+                    raise TimeoutError(f"JupyterLab did not start: {(home / 'lab.log').read_text()[-2000:]}")
+                time.sleep(0.5)
+            yield lab
+        finally:
+            server.terminate()
+            server.wait(30)
 
 
 def run_all(page, address: str, timeout_s: float) -> None:
-    """Open a notebook and run all its cells.
+    """Open a notebook without stored outputs and run all its cells.
 
     Raises:
+        AssertionError: a cell failed; with its error.
         TimeoutError: some cell was still running at the end of the time.
     """
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_selector(".jp-Notebook", timeout=120_000)
     page.wait_for_selector(IDLE, timeout=180_000)
-    choice = page.locator(".jp-Dialog button", has_text="Select").last
-    if choice.count():  # Lab asks for a kernel where it is slow to learn which there are
-        choice.click()
-        page.wait_for_selector(IDLE, timeout=180_000)
     page.click('.lm-MenuBar-itemLabel:text-is("Run")')
     page.click('li[data-command="runmenu:run-all"]')
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         page.wait_for_timeout(500)
-        prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
-        if not any("[*]" in prompt for prompt in prompts) and any(char.isdigit() for char in "".join(prompts)):
+        errors = page.locator(f'{OUTPUT}[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+        assert not errors, errors[0][-1500:]
+        prompts = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt").all_text_contents()
+        if prompts and all(any(char.isdigit() for char in prompt) for prompt in prompts):
             page.wait_for_timeout(1000)  # widgets that arrived last have yet to be drawn
             return
-    raise TimeoutError(f"The notebook was still running after {timeout_s:.0f} s.")
+    raise TimeoutError(f"The notebook was still running after {timeout_s:.0f} s: {' '.join(prompts)}")
 
 
-def screenshots(page, folder: Path, name: str, step: int = 1300) -> int:
+def set_theme(page, theme: str) -> None:
+    """JupyterLab's own light or dark theme, as its Settings menu sets it."""
+    name = f"JupyterLab {theme.title()}"
+    page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+    page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached", timeout=30_000)
+    page.wait_for_timeout(300)
+
+
+def set_width(page, width: int) -> None:
+    """The window's width in CSS pixels."""
+    page.set_viewport_size({"width": width, "height": 1300})
+    page.wait_for_timeout(300)
+
+
+def take_pictures(page, folder: Path, name: str, step: int = 1200) -> int:
     """The whole notebook in pictures, from top to bottom; gives how many."""
     folder.mkdir(parents=True, exist_ok=True)
     tops = range(0, page.evaluate(f"{PANEL}.scrollHeight"), step)
     for number, top in enumerate(tops):
         page.evaluate(f"{PANEL}.scrollTop = {top}")
-        page.wait_for_timeout(300)
-        page.screenshot(path=folder / f"{name}-{number:02d}.png")
+        page.wait_for_timeout(50)
+        page.screenshot(path=folder / f"{name}-{number:02d}.jpg", type="jpeg", quality=70)
     return len(tops)
