@@ -14,7 +14,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from helpers.profiles import PROFILES, Profile, get_profile
+from helpers.profiles import PROFILES, TINY, Profile, get_profile
 from helpers.systems import print_anything
 
 
@@ -57,6 +57,8 @@ def read_options(arguments: list[str] | None = None) -> tuple[argparse.Namespace
             parser.error(f"--steps is {options.steps}: a run takes at least 1 step.")
         profile = dataclasses.replace(profile, max_steps=options.steps)
     if options.data is not None:
+        if not options.data.strip():
+            parser.error("--data is empty: name a folder, a data set on the Hub, or 'tiny'.")
         profile = dataclasses.replace(profile, dataset_id=options.data)
     options.output = options.output or profile.runs
     if options.output.exists() and not options.output.is_dir():
@@ -108,6 +110,8 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
     from accelerate.utils import gather_object
     from transformers import TrainerState
 
+    from helpers.audio.captions import load_captions
+    from helpers.hub import is_hub_id
     from helpers.model.loading import load_model, load_processor
     from helpers.sharing import write_model_card
     from helpers.training.recipe import make_trainer, save_adapter
@@ -121,7 +125,14 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
     checkpoints = options.output / "checkpoints"
     checkpoint = last_whole_checkpoint(checkpoints) if options.resume else None
 
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"--output {options.output.name!r} cannot be made or written to "
+                              f"({getattr(error, 'strerror', None) or error}): name another folder.") from None
     data, held_out = {}, []
+    if profile.dataset_id != TINY and not Path(profile.dataset_id).is_dir() and not is_hub_id(profile.dataset_id):
+        load_captions(profile.dataset_id)  # says that there is no such folder, before anything large is loaded
     if Path(profile.dataset_id).is_dir():
         from helpers.audio.folder import scan_folder, stream_clips
 

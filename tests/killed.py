@@ -182,7 +182,8 @@ def resuming(rounds: int, scratch: Path, dice: random.Random) -> Counter:
     finish(lambda: trained(processor, whole), log)
     finish(interrupted, log)
     assert last_whole_checkpoint(scratch / "begun" / "checkpoints").name == "checkpoint-2"
-    duration = None
+    again = shutil.copytree(scratch / "begun", scratch / "again")
+    duration = finish(lambda: trained(processor, again, resume=True), log)
     for number in range(rounds):
         folder = shutil.copytree(scratch / "begun", scratch / f"round {number}")
 
@@ -190,12 +191,10 @@ def resuming(rounds: int, scratch: Path, dice: random.Random) -> Counter:
             trained(processor, folder, resume=True)
 
         for _ in range(1 + number % 2):
-            if duration is not None:
-                found += killed(resume, log, dice.uniform(0, duration))
-                found["half"] += half_written(folder)
-        took = finish(resume, log)
-        duration = duration or took
-        found["equal"] += outcome(folder) == outcome(whole)
+            found += killed(resume, log, dice.uniform(0, duration))
+            found["half"] += half_written(folder)
+        finish(resume, log)
+        found["equal"] += outcome(folder) == outcome(whole) == outcome(again)
         shutil.rmtree(folder)
     return found
 

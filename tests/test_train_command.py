@@ -27,6 +27,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         (["--push"], "The tiny profile has no name to share the adapter under: give one"),
         (["--push", "mine"], "--push needs a login: run `hf auth login` first"),
         (["--epochs", "3"], "unrecognized arguments: --epochs 3"),
+        (["--data", ""], "--data is empty: name a folder"),
+        (["--data", " "], "--data is empty: name a folder"),
     ],
 )
 def test_a_bad_option_gets_one_sentence(options, sentence, tmp_path, capsys):
@@ -43,6 +45,22 @@ def test_bad_data_gets_one_sentence(short, tmp_path, capsys):
     assert train.main([*output, "--data", str(tmp_path)]) == 1
     first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("helpers.train: ")]
     assert "There is no folder" in first and "has no metadata.csv" in second
+
+
+@pytest.mark.parametrize("option, value, sentence", [
+    ("--data", "FILE", "There is no folder"), ("--data", "a\0b", "There is no folder"),
+    ("--data", "a/b/c", "There is no folder"), ("--output", "FILE/run", "cannot be made or written to"),
+    ("--output", "a\0b", "cannot be made or written to"),
+])
+def test_a_bad_place_is_named_before_anything_large_is_loaded(tmp_path, monkeypatch, capsys, option, value, sentence):
+    for load in ("load_model", "load_processor"):
+        monkeypatch.setattr(f"helpers.model.loading.{load}", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / "file").touch()
+    place = value.replace("FILE", str(tmp_path / "file"))
+    arguments = {"--output": str(tmp_path / "run")} | {option: place}
+    assert train.main([part for pair in arguments.items() for part in pair]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("helpers.train: ") and sentence in error and "\n" not in error
 
 
 def test_a_file_as_output_and_a_profile_from_the_environment(tmp_path, monkeypatch, capsys):

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
 from helpers import CheckpointError, TrainingGuard, get_profile, last_whole_checkpoint, load_captions, load_model
 from helpers.audio.order import ClipStream
 from helpers.training.recipe import make_trainer, save_adapter
-from helpers.training.resume import MARKER, is_whole
+from helpers.training.resume import MARKER, CheckpointMarker, is_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,7 +56,11 @@ def run(processor, output: Path, *, resume: bool = False, callbacks=(), **overri
         **overrides,
     )
     checkpoint = last_whole_checkpoint(output) if resume else None
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if checkpoint and checkpoint.name == f"checkpoint-{SHORT.max_steps}":  # nothing is left to train, as in the command
+        trainer.model.load_adapter(str(checkpoint), "default", is_trainable=True)
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
 
 
@@ -176,6 +180,15 @@ def test_weights_alone_cannot_be_resumed(tmp_path):
     write_checkpoint(tmp_path, 3, ("adapter_model.safetensors",))
     with pytest.raises(CheckpointError, match="checkpoint-3 .* no optimizer state.*save_only_model=False"):
         last_whole_checkpoint(tmp_path)
+
+
+def test_a_run_that_is_at_its_end_is_not_trained_further(tmp_path):
+    args = type("Arguments", (), {"max_steps": 5, "output_dir": str(tmp_path)})
+    state = type("State", (), {"global_step": 5, "is_world_process_zero": True})
+    with pytest.raises(CheckpointError, match="at checkpoint-5 already, and 5 steps were asked for"):
+        CheckpointMarker().on_train_begin(args, state, None)
+    state.global_step = 4
+    CheckpointMarker().on_train_begin(args, state, None)
 
 
 def test_a_new_run_puts_an_old_ones_checkpoints_aside(processor, tmp_path):

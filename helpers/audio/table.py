@@ -58,6 +58,8 @@ class Row:
                     "commas in it between double quotes.")
         if not self.captions:
             return f"{where} ({self.file_name}) has no caption: write one, or take the row out."
+        if any("\ud800" <= sign <= "\udfff" for text in self.captions for sign in text):
+            return f"{where} ({self.file_name}) has half a character in its caption: type the caption again."
         return None
 
 

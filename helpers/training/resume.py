@@ -104,7 +104,10 @@ class CheckpointMarker(TrainerCallback):
     """
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        """Called by the ``Trainer`` before the first step."""
+        """Called by the ``Trainer`` before the first step, of which it would take one in any case."""
+        if 0 < args.max_steps <= state.global_step:
+            raise CheckpointError(f"The run is at checkpoint-{state.global_step} already, and {args.max_steps} steps "
+                                  "were asked for: load its adapter, or ask for more steps.")
         if not state.is_world_process_zero:
             return
         for step, checkpoint in checkpoints(Path(args.output_dir)):
