@@ -1,5 +1,6 @@
 # make lab   opens the course; make test   passes its fast tests and runs its notebooks; make test-slow   the slow tests;
-# make bench   measures the course against the guide. Each makes the virtual environment first, or completes it.
+# make soak   what chance decides, thirty rounds each; make bench   measures the course against the guide. Each makes the
+# virtual environment first, or completes it.
 #   make lab PYTHON=python3.12          which Python makes the environment (a new one if another made it before)
 #   make lab TORCH=cuda                 PyTorch for an NVIDIA GPU, or TORCH=cpu; otherwise what the machine has
 #   make lab LAB_ARGS="--port 9999"     what JupyterLab is to be told
@@ -16,7 +17,7 @@ UV   ?= uv
 LAB_ARGS ?=
 ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab environment tests-environment test test-slow test-browser bench notebooks constraints lowest pinned newest clean
+.PHONY: lab environment tests-environment test test-slow test-browser soak bench notebooks constraints lowest pinned newest clean
 
 lab: environment
 	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
@@ -34,17 +35,24 @@ test-slow: tests-environment
 test-browser: tests-environment
 	"$(BIN)/python" -m pytest tests/browser -m browser -rs
 
-# About 25 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
+# Programs killed at random moments and several at once, thirty rounds each; healthy runs of twenty seeds; hundreds of
+# random texts and clips. `make test` and `make test-slow` run a few rounds of each.
+soak: tests-environment
+	"$(BIN)/python" -m pytest tests -m soak
+
+# About 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment
 	"$(BIN)/python" -m tests.benchmarks
 
-# Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one.
+# Runs every notebook top to bottom and stores its outputs: do this before a commit that changes one. The numbers in
+# prose follow the outputs.
 # The data set first, so that its progress bar is no part of any stored output.
 notebooks: environment
 	"$(BIN)/python" -c "from helpers.tiny.dataset import ensure_dataset; ensure_dataset()"
 	"$(BIN)/python" -m nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 		notebooks/*.ipynb
+	"$(BIN)/python" -m tools.numbers
 
 environment:
 	@command -v "$(PYTHON)" > /dev/null || { echo "There is no $(PYTHON) here: install Python 3.11 to 3.14."; exit 1; }

@@ -189,11 +189,12 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
         raise known from None
 
 
-def fetch_adapter(repo_id: str) -> Path:
-    """Download an adapter, with the processor beside it, into the cache: the folder that holds it. Raises
-    `HubError`."""
+def fetch_adapter(repo_id: str, revision: str | None = None) -> Path:
+    """Download an adapter, with the processor beside it, into the cache: the folder that holds it.
+
+    ``revision`` is a branch, tag or commit. Raises `HubError`."""
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.jinja", "adapter_model.safetensors"]
     with hub_access(repo_id) as options:
-        return Path(snapshot_download(repo_id, allow_patterns=wanted, **options))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted, **options))

@@ -25,7 +25,7 @@ from typing import get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds ``notebooks/`` and ``helpers/``."""
 
-RUNS = ROOT / (os.environ.get("COURSE_RUNS") or "runs")
+RUNS = ROOT / Path(os.environ.get("COURSE_RUNS") or "runs").expanduser()
 """Where adapters and checkpoints go (not in git). ``COURSE_RUNS`` moves it; a relative path begins at `ROOT`, so that
 it means the same from every folder."""
 
@@ -103,7 +103,7 @@ class Profile:
             AssertionError: it does not hold, and should.
         """
         print(f"{claim}: {bool(holds)}")
-        assert holds or not self.measured, claim
+        assert holds or not self.measured, claim  # nosec B101: it stands in for the assertion of a notebook's cell
 
     @property
     def runs(self) -> Path:

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from helpers.profiles import PROFILES, Profile, get_profile
@@ -107,8 +108,9 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
 
     from helpers.model.loading import load_model, load_processor
     from helpers.sharing import write_model_card
-    from helpers.training.recipe import folder_splits, make_trainer, save_adapter
-    from helpers.training.resume import CheckpointError, last_whole_checkpoint
+    from helpers.training.recipe import make_trainer, save_adapter
+    from helpers.training.resume import CheckpointError, full_disk_explained, last_whole_checkpoint
+    from helpers.training.splits import folder_splits
 
     first = int(os.environ.get("RANK", 0)) == 0  # set by torchrun and by `accelerate launch`
     device = None
@@ -155,7 +157,8 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
         done = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         trainer.state.log_history, trainer.state.global_step = done.log_history, done.global_step
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with full_disk_explained(checkpoints):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     folder = save_adapter(trainer, processor, options.output / "adapter", profile)
     if first:
         write_model_card(folder, profile, trainer.state.log_history, trainer.args.world_size)
@@ -222,4 +225,6 @@ def push_adapter(folder: Path, name: str) -> str:
 
 
 if __name__ == "__main__":
+    # What is said of a clip is for its owner: the sentence, without the line of code that said it.
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
     sys.exit(main())

@@ -37,7 +37,8 @@ def environment(endpoint: str, home: Path, **more: str) -> dict[str, str]:
     """Environment of a process whose Hub is at ``endpoint`` and whose caches, tokens and results are in ``home``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "COURSE_RUNS"))}
     return {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "huggingface"), "COURSE_RUNS": str(home / "runs"),
-            "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **more}
+            "COURSE_CACHE": str(home / "course"), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1", **more}
 
 
 class Client:

@@ -93,7 +93,10 @@ def test_faults_of_a_table_are_named_by_both_readers(tmp_path, table, message):
 
 
 @pytest.mark.parametrize("line", ["12", '"text"', '{"file_name"',
-                                  '{"file_name": "a.wav", "caption": "x", "caption": "y"}'])
+                                  '{"file_name": "a.wav", "caption": "x", "caption": "y"}', "null", "[" * 100_000,
+                                  '{"file_name": "a.wav"}', '{"file_name": {"a": 1}, "caption": "x"}',
+                                  '{"file_name": "a.wav", "caption": {"x": 1}}',
+                                  '{"file_name": "a.wav", "caption": [null]}'])
 def test_json_that_is_no_row(tmp_path, line):
     with pytest.raises(CaptionError, match="metadata.jsonl"):
         load_captions(make(tmp_path, line, "a.wav", name="metadata.jsonl"))

@@ -79,7 +79,8 @@ def test_a_relative_folder_for_results_means_the_same_everywhere(tmp_path):
 
     root = Path(__file__).resolve().parent.parent
     code = f"import sys; sys.path.insert(0, {str(root)!r}); from helpers.profiles import RUNS; print(RUNS)"
-    for value, expected in (("results", root / "results"), ("", root / "runs"), (str(tmp_path), tmp_path)):
+    for value, expected in (("results", root / "results"), ("", root / "runs"), (str(tmp_path), tmp_path),
+                            ("~/results", Path.home() / "results")):
         for folder in (tmp_path, root / "notebooks"):
             said = subprocess.run([sys.executable, "-c", code], cwd=folder, env={**os.environ, "COURSE_RUNS": value},
                                   capture_output=True, text=True, check=True).stdout

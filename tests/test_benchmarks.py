@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
 
-from helpers import DESCRIBE_PROMPT, AudioFlamingo3DataCollator, get_profile, load_captions, lora_report, make_chat
-from tests.benchmarks import arms, jobs, mid_size, parts, table
-from tests.benchmarks.__main__ import ROOT, main, parse_arguments, starting_point
+from helpers import (
+    DESCRIBE_PROMPT,
+    AudioFlamingo3DataCollator,
+    count_clip_flops,
+    get_profile,
+    load_captions,
+    lora_report,
+    make_chat,
+)
+from helpers.model.memory import GPU_MEMORY
+from tests.benchmarks import arms, jobs, mid_size, operations, parts
 from tests.benchmarks.guide import GuideDataCollator, guide_lora_config, make_guide_trainer
 from tests.benchmarks.memory import PeakMemory
 
@@ -122,6 +127,22 @@ def test_the_mid_size_model_has_afs_vocabulary_windows_and_placeholders():
     assert mid_size.make_clips(1, "train")[0]["caption"] != clip["caption"]
 
 
+def test_the_guides_operations_are_those_of_its_whole_recipe(model, monkeypatch):
+    """Against the course's counter: whole windows, logits everywhere, and layers of the tower computed three times."""
+    monkeypatch.setattr(operations, "SECONDS", 2.0)
+    guide = get_peft_model(model, guide_lora_config(get_profile("tiny")))
+    positions = 50 + operations.TEXT_TOKENS
+    same = count_clip_flops(guide, seconds=2.0, text_tokens=operations.TEXT_TOKENS, answer_tokens=positions,
+                            trim_windows=False)
+    extra = operations.count_guide_flops(guide) - same.total
+    assert 1.9 * same.encoder < extra < 2.6 * same.encoder, "once more forward, once backward"
+
+
+def test_where_the_course_trains_without_checkpointing():
+    assert {gpu: operations.checkpointing_is_off(gpu) for gpu in GPU_MEMORY} == {
+        "T4 16 GB": False, "L4 24 GB": False, "A100 40 GB": True, "A100 80 GB": True, "H100 80 GB": True}
+
+
 @pytest.mark.slow
 def test_cycled_shards_stream_like_the_data_set_itself(tmp_path):
     stream = jobs.stream_shards(parts.cycled_shards(tmp_path, 2_350))
@@ -129,115 +150,3 @@ def test_cycled_shards_stream_like_the_data_set_itself(tmp_path):
     assert [clip["audiocap_id"] for clip in stream.take(3)] == first
     assert [clip["audiocap_id"] for clip in stream.skip(1200).take(3)] == first, "the second round"
     assert len(list((tmp_path / os.listdir(tmp_path)[0]).iterdir())) == 24
-
-
-# ------------------------------------------------------------------------------------------------------------- table
-LABELS = "tiny model: captions right in events and order, against the guide's labels, same LoRA"
-
-
-def _arm(seconds, memory, **scores):
-    return {"seconds": seconds, "memory": memory, "held_out": {"test": scores}}
-
-
-def _figures() -> dict:
-    """Round numbers, made up, so that every ratio can be told in one's head."""
-    slow, half = _arm(4.0, 2e9, loss=3.0), _arm(2.0, 1e9, loss=3.0)
-    fast = _arm(1.0, 4e8, loss=1.5)
-    guide, course = ([_arm(1.0, 1e8, loss=1.0, matching=share, event_f1=0.8, cider_d=2.0) for share in shares]
-                     for shares in ((0.5, 0.4), (0.8, 0.9)))
-    return {
-        "mid-size": {"arms": {"guide": [slow], "guide labels": [half], "course": [fast]}},
-        "tiny": {"arms": {"guide": guide, "guide labels": guide, "course": course}, "literal": slow},
-        "full-fine-tuning": {"arms": {"full": course, "course": guide}},
-        "streaming": {"runs": [{"clips": 100, "seconds": 2.0, "peak": 5e8},
-                               {"clips": 1000, "seconds": 10.0, "peak": 6e8},
-                               {"clips": 10_000, "seconds": 100.0, "peak": 9e8}]},
-        "captioning": {"one_by_one": 10.0, "batched": {"8": 30.0, "32": 50.0}},
-    }
-
-
-@pytest.fixture
-def results():
-    return {"machine": {"processor": "a CPU", "cores": 2, "memory_gb": 8, "system": "Linux", "python": "3.11",
-                        "libraries": {"torch": "2"}}, "quick": False,
-            "parts": {name: {"date": "2026-11-24T00:00:00+00:00", "figures": figures}
-                      for name, figures in _figures().items()}}
-
-
-def test_rows_ratios_and_verdicts(results):
-    rows = {row.measure: row for row in table.table_rows(results)}
-    assert rows["mid-size model: seconds a step"].cells[1:] == ("4.00 s", "1.00 s", "0.25", "at most 0.4", "yes")
-    assert rows["mid-size model: peak memory above the loaded model"].cells[1:] == (
-        "2.00 GB", "400 MB", "0.20", "at most 0.3", "yes")
-    assert rows["mid-size model: seconds a step, against the guide's labels with this course's LoRA"].ratio == "0.50"
-    labels = rows[LABELS]
-    assert labels.cells[1:] == ("0.45", "0.85", "+0.40 (+0.30, +0.50)", "at least +0.2, ahead for every seed", "yes")
-    (memory,) = [row for row in rows.values() if row.measure.startswith("streaming") and "memory" in row.measure]
-    assert memory.ratio == "1.50" and memory.met is False
-    (batched,) = [row for row in rows.values() if "caption`" in row.measure]
-    assert "batches of 32" in batched.measure and batched.cells[1:] == ("10.0", "50.0", "5.0", "at least 4", "yes")
-    assert rows["tiny model: event F1"].met is None
-
-
-# Against 0.5 and 0.4: far enough and always ahead; far enough, but behind once; always ahead, but not far enough.
-@pytest.mark.parametrize("course, met", [((0.8, 0.55), True), ((0.99, 0.35), False), ((0.6, 0.5), False)])
-def test_ahead_on_average_and_for_every_seed(results, course, met):
-    for run, share in zip(results["parts"]["tiny"]["figures"]["arms"]["course"], course, strict=True):
-        run["held_out"]["test"]["matching"] = share
-    assert {row.measure: row.met for row in table.table_rows(results)}[LABELS] is met
-
-
-def test_the_readmes_section_is_made_anew(results):
-    readme = f"before\n{table.BEGIN}\nold\n{table.END}\nafter"
-    assert table.replace_section(readme, results) == f"before\n{table.as_markdown(results)}\nafter"
-    with pytest.raises(ValueError, match="no place for the table"):
-        table.replace_section("nothing here", results)
-
-
-# ------------------------------------------------------------------------------------------------------ command line
-def test_parts_measured_again_keep_the_others_of_the_same_machine(results, tmp_path):
-    file = tmp_path / "benchmark.json"
-    file.write_text(json.dumps(results))
-    same = results["machine"]
-    assert starting_point(file, same, False, ["tiny"]) == results
-    assert starting_point(file, same, False, None)["parts"] == {}
-    assert starting_point(file, same, True, ["tiny"])["parts"] == {}
-    assert starting_point(file, {**same, "cores": 64}, False, ["tiny"])["parts"] == {}
-
-
-def test_the_readmes_table_is_never_a_quick_runs(results, tmp_path, capsys):
-    file = tmp_path / "benchmark.json"
-    with pytest.raises(SystemExit, match="no figures in benchmark.json"):
-        main(["--readme", "--output", str(file)])
-    file.write_text(json.dumps(results))
-    main(["--readme", "--output", str(file)])
-    assert capsys.readouterr().out.strip() == table.as_markdown(results)
-    file.write_text(json.dumps({**results, "quick": True}))
-    with pytest.raises(SystemExit, match="quick run"):
-        main(["--readme", "--output", str(file)])
-
-
-def test_the_readme_shows_the_stored_figures():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    stored = parse_arguments([]).output
-    if table.BEGIN not in readme:
-        pytest.skip("the README has no table yet")
-    assert table.replace_section(readme, json.loads(stored.read_text(encoding="utf-8"))) == readme
-
-
-def test_a_job_runs_once_a_repetition_in_a_process_of_its_own(monkeypatch):
-    calls = []
-
-    def process(command, env, **kwargs):
-        calls.append((json.loads(command[3]), env))
-        Path(command[4]).write_text(json.dumps({"number": len(calls)}))
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(parts.subprocess, "run", process)
-    monkeypatch.setenv("COURSE_PROFILE", "full")
-    run = parts.Runner(threads=1, say=lambda _: None)
-    assert [run("stream", "", clips=8)["number"], run("stream", "again", clips=8)["number"]] == [1, 1]
-    assert [run("stream", "", clips=8, repeat=1)["number"], run("stream", "", clips=9)["number"]] == [2, 3]
-    spec, environment = calls[0]
-    assert spec == {"job": "stream", "threads": 1, "clips": 8} and spec["job"] in jobs.JOBS
-    assert environment["HF_HUB_OFFLINE"] == "1" and "COURSE_PROFILE" not in environment

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from adapter_fixtures import fork, forked, wait
 from datasets import Audio, load_dataset
 
 from helpers.tiny import dataset
@@ -58,6 +59,11 @@ def test_some_clips_are_studio_rate_and_stereo(folder):
     assert kinds == {(16_000, 1), (44_100, 2)}
 
 
+def present(cache: Path) -> list[str]:
+    """What is in a cache, beside the files of its locks."""
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+
+
 def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path):
     environment = {**os.environ, "COURSE_CACHE": str(tmp_path)}
     code = ("from helpers.tiny.dataset import ensure_dataset; "
@@ -73,16 +79,18 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path):
         os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert list(tmp_path.glob("sounds-*.making-*/*.parquet")), "the run was killed before its first shard"
-    assert not [path for path in tmp_path.iterdir() if "making" not in path.name], "half a data set has its final name"
+    assert not [name for name in present(tmp_path) if "making" not in name], "half a data set has its final name"
 
 
 def test_leftovers_of_dead_runs_are_cleared_and_a_whole_set_appears_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
-    dead = tmp_path / "sounds-00000000.making-dead"
+    sizes = {"train": 2, "validation": 1, "test": 1}
+    dead, own = (tmp_path / f"sounds-{name}.making-dead" for name in ("00000000", f"{dataset.data_version()}-2-1-1"))
     dead.mkdir()
     os.utime(dead, (0, 0))
-    made = dataset.ensure_dataset({"train": 2, "validation": 1, "test": 1}, workers=1)
-    assert not dead.exists() and [path.name for path in tmp_path.iterdir()] == [made.name]
+    own.mkdir()  # of this moment, but who makes this data set holds its lock
+    made = dataset.ensure_dataset(sizes, workers=1)
+    assert not dead.exists() and not own.exists() and present(tmp_path) == [made.name]
     assert dataset.ensure_dataset({"train": 2, "validation": 1, "test": 1}) == made
 
 
@@ -91,7 +99,7 @@ def test_interrupted_by_an_error_cleans_up(tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         dataset.ensure_dataset({"train": 2, "validation": 1, "test": 1}, workers=1)
-    assert list(tmp_path.iterdir()) == []
+    assert present(tmp_path) == []
 
 
 SMALL = {"train": 101, "validation": 1, "test": 1}
@@ -114,6 +122,44 @@ def test_damaged_and_missing_shards_are_made_again(tmp_path, monkeypatch):
     assert sorted(file.name for file in folder.iterdir()) == sorted([*shards, "shards.json"])
 
 
+DAMAGE = {"empty": lambda content: b"", "cut": lambda content: content[: len(content) // 2],
+          "zeros": lambda content: bytes(len(content)),
+          "one byte": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_each_file_damaged_in_each_way_is_made_again(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    sizes = {"train": 2, "validation": 1, "test": 1}
+    folder = dataset.ensure_dataset(sizes, workers=1)
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert len(whole) == 4
+    for name in whole:
+        (folder / name).write_bytes(DAMAGE[damage](whole[name]))
+        assert dataset.ensure_dataset(sizes, workers=1) == folder
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
+
+
+@forked
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_disk_that_is_full(tmp_path, monkeypatch, workers):
+    """A limit on the size of files, which the system enforces in the middle of a shard; workers inherit it."""
+    import resource
+
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    sizes = {"train": 4, "validation": 1, "test": 1}
+
+    def make() -> bool:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        try:
+            dataset.ensure_dataset(sizes, workers=workers)
+        except OSError as error:
+            return "make room on the disk" in str(error) and "COURSE_CACHE" in str(error)
+
+    assert wait(fork(make)) == 0 and present(tmp_path) == []
+    assert [dataset.ensure_dataset(sizes, workers=workers).name] == present(tmp_path), "with room again"
+
+
 def test_every_part_of_the_recipe_is_in_the_version(monkeypatch):
     version = dataset.data_version()
     read = Path.read_text
@@ -126,6 +172,16 @@ def test_every_part_of_the_recipe_is_in_the_version(monkeypatch):
         assert dataset.data_version() != version, f"{part.name} can change without anybody noticing"
     monkeypatch.undo()
     assert dataset.data_version() == version
+
+
+@pytest.mark.parametrize("value, expected", [
+    ("cache", ROOT / "cache"), ("../cache", ROOT / "../cache"), ("~/cache", Path.home() / "cache"),
+])
+def test_a_relative_cache_means_the_same_from_every_folder(tmp_path, monkeypatch, value, expected):
+    monkeypatch.setenv("COURSE_CACHE", value)
+    for folder in (tmp_path, ROOT / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert dataset.cache_folder() == expected
 
 
 def test_others_can_read_a_shared_cache(tmp_path, monkeypatch):
@@ -167,7 +223,7 @@ def test_what_a_worker_dies_of_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset.shards, "__name__", "helpers.tiny.no_such_module")
     with pytest.raises(RuntimeError, match="no_such_module"):
         dataset.ensure_dataset({"train": 1, "validation": 1, "test": 1}, workers=2)
-    assert list(tmp_path.iterdir()) == []
+    assert present(tmp_path) == []
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from helpers import (
     lora_report,
     make_chat,
     register_pipeline,
+    write_music_flamingo,
 )
 from helpers.audio.windows import accept_trimmed, can_trim
 from helpers.chat import IGNORED, AudioFlamingo3DataCollator, encode_chats
@@ -164,6 +165,15 @@ def test_a_clip_too_long_for_a_single_window_is_cut_with_a_word(family, ready):
             caption(model, processor, long, max_new_tokens=2)
     else:
         assert isinstance(caption(model, processor, long, max_new_tokens=2), str)
+
+
+def test_the_tiny_music_flamingo_of_notebook_09(tmp_path):
+    folder = write_music_flamingo(tmp_path / "music")
+    model, processor = load_model(str(folder), quiet=True), AutoProcessor.from_pretrained(folder)
+    assert type(model).__name__ == "MusicFlamingoForConditionalGeneration" == model.config.architectures[0]
+    assert type(processor).__name__ == "MusicFlamingoProcessor" and processor.audio_bos_token_id is not None
+    again = load_model(str(write_music_flamingo(tmp_path / "again")), quiet=True).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_class_that_nobody_knows_here_is_refused(tmp_path):

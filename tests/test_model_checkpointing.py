@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from helpers import choose_checkpointing, estimate_memory, get_profile
+from helpers import choose_checkpointing, estimate_memory, get_profile, training_arguments
 from helpers.model import checkpointing
 from helpers.model.architecture import read_config
 from helpers.model.hardware import loader_workers
@@ -41,3 +41,13 @@ def test_loader_workers_only_where_a_gpu_waits(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
     assert loader_workers(loaded("cpu")) == 0
     assert [loader_workers(loaded(), processes) for processes in (1, 2, 4, 8)] == [4, 3, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+@pytest.mark.parametrize("chosen, asked", [(True, False), (False, True)])
+def test_the_choice_can_be_overruled(base_model, tmp_path, name, chosen, asked):
+    profile = dataclasses.replace(get_profile("tiny"), gradient_checkpointing=chosen)
+    for overrides, expected in (({}, chosen), ({name: asked}, asked)):
+        arguments = training_arguments(profile, base_model, tmp_path, **overrides)
+        kept = getattr(arguments, "activation_checkpointing", arguments.gradient_checkpointing)
+        assert (kept, arguments.gradient_checkpointing) == (expected, expected)

@@ -86,7 +86,7 @@ def test_each_notebook_leads_to_the_next():
 def test_cells_are_short_and_branch_on_no_profile(name):
     for number, cell in enumerate(code_cells(name)):
         source = text_of(cell)
-        assert source.count("\n") < 26, f"cell {number} has {source.count(chr(10)) + 1} lines"
+        assert source.count("\n") < 20, f"cell {number} has {source.count(chr(10)) + 1} lines"
         assert not re.search(r"profile\.name\s*[=!]=|environ\W+(?:get\W+)?COURSE_PROFILE", source)
         ast.parse(source)
 
@@ -113,3 +113,29 @@ def test_all_eleven_places_where_the_guide_breaks_are_taught():
     }
     for number, (name, needle) in taught.items():
         assert any(needle in text_of(cell) for cell in code_cells(name)), number
+
+
+def test_every_question_is_answered_where_the_list_says():
+    """docs/questions.md: each row names a heading that is there."""
+    rows = re.findall(r"^\| (.+?) \| \[[^\]]+\]\(\.\./([^)]+)\) \| (.+) \|$",
+                      (ROOT / "docs" / "questions.md").read_text(encoding="utf-8"), re.M)
+    assert len(rows) == 16
+    for question, file, heading in rows:
+        cells = BOOKS[Path(file).stem]["cells"] if file.endswith(".ipynb") else None
+        texts = ([text_of(cell) for cell in cells if cell["cell_type"] == "markdown"] if cells
+                 else [(ROOT / file).read_text(encoding="utf-8")])
+        assert any(re.search(rf"^#+ {re.escape(heading)}$", text, re.M) for text in texts), question
+
+
+def test_exercises_in_every_notebook_that_has_checks():
+    """Two to four in each of the notebooks 01 to 09, each with a hint and a solution folded away."""
+    for name in list(BOOKS)[:9]:
+        folded = [text_of(cell) for cell in BOOKS[name]["cells"] if "<summary>Solution</summary>" in text_of(cell)]
+        assert 2 <= len(folded) <= 4, name
+        assert all("<summary>Hint</summary>" in text for text in folded), name
+
+
+@each
+def test_every_notebook_names_further_reading(name):
+    last = text_of(BOOKS[name]["cells"][-1])
+    assert len(re.findall(r"^- .*\S", last.split("### Further reading")[1], flags=re.M)) >= 3

@@ -108,7 +108,7 @@ def test_nothing_in_a_chat_becomes_control(processor, system, question, answer, 
     check_turns(processor, system, question, answer, again, last)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_text_is_text_soak(processor):
     thorough(given(text=any_text)(lambda text: check_encoding(processor, text)))()
     thorough(given(text=words)(lambda text: check_labels(processor, text)))()

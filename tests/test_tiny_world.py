@@ -118,6 +118,18 @@ def test_sources_are_named_without_what_they_do(labels, relation, text):
     assert captions.source_answer(labels, relation) == text and captions.parse_caption(text) is None
 
 
+@pytest.mark.parametrize("labels, relation, some", [
+    ([], captions.SILENCE, {"Nothing happens."}),
+    (["owl"], captions.SINGLE, {"You can hear how an owl hoots.", "Listen: an owl calls."}),
+    (["rain", "dog"], captions.SEQUENCE, {"You can hear how rain pours, and later how a dog barks."}),
+    (["dog", "rain"], captions.OVERLAP, {"Listen: a dog yelps, and all the while rain falls."}),
+])
+def test_a_story_has_every_verb_and_is_no_caption(labels, relation, some):
+    told = captions.stories(labels, relation)
+    assert some <= set(told) and len(told) == len(set(told)) == (2 ** (1 + len(labels)) if labels else 1)
+    assert all(captions.parse_caption(text) is None and captions.mentioned_labels(text) == labels for text in told)
+
+
 def test_of_two_sounds_at_once_the_first_to_begin_is_named_first():
     """Where chance decides which is named first, a greedy model learns to name the likelier one twice."""
     rng = np.random.default_rng(4)
@@ -147,7 +159,7 @@ def test_no_answer_ever_names_a_new_sound_of_a_clip():
     for index in range(200):
         scene = clips.draw_scene(("plain", 0, index, (3.0, 3.2)))
         new = set(scene.labels) & set(sounds.NEW_SOUNDS)
-        found = chats.answers(scene)
+        found = chats.answers(scene, rng)
         assert captions.COUNT_PROMPT in found and (captions.DESCRIBE_PROMPT in found) == (not new)
         for text in found.values():
             assert not set(captions.mentioned_labels(text)) & set(sounds.NEW_SOUNDS), text

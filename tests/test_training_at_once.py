@@ -45,7 +45,7 @@ def test_savers_that_are_killed(trainer, processor, profile, base_model):
 
 
 @forked
-@pytest.mark.slow
+@pytest.mark.soak
 def test_savers_that_are_killed_soak(trainer, processor, profile, base_model):
     killed_while_saving(trainer, processor, profile, base_model, rounds=30)
 
@@ -68,7 +68,7 @@ def test_savers_at_once(trainer, processor, profile, base_model):
 
 
 @forked
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("processes", [2, 3])
 def test_savers_at_once_soak(trainer, processor, profile, base_model, processes):
     at_once(trainer, processor, profile, base_model, rounds=30, processes=processes)
@@ -109,7 +109,7 @@ def test_programs_that_need_the_adapter_at_once(profile, quick_training, base_mo
 
 
 @forked
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("processes", [2, 3])
 def test_programs_that_need_the_adapter_at_once_soak(profile, quick_training, base_model, processes):
     ensured_at_once(profile, quick_training, base_model, rounds=30, processes=processes)

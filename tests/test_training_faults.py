@@ -218,7 +218,7 @@ def test_checking_does_not_change_the_run(model, processor, test_clips, tmp_path
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(20))
 def test_healthy_runs_of_twenty_seeds(model, processor, tmp_path, seed):
     """Streams, dropout, warm-up, evaluation: the recipe as it is, and the guard as strict as it is."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import ensure_adapter, event_scores, get_profile
+from helpers import ensure_adapter, event_scores, get_profile, load_captions
 from helpers.metrics.events import reads_like_audiocaps
 from helpers.profiles import PROFILES
 from helpers.tiny.captions import EVENTS
@@ -27,10 +27,10 @@ def _notebook_values(model, profile) -> dict:
     from peft import LoraConfig
     from transformers import TrainingArguments
 
-    from helpers import precision_arguments
+    from helpers import choose_checkpointing, precision_arguments
 
-    names = {"LoraConfig": LoraConfig, "TrainingArguments": TrainingArguments,
-             "precision_arguments": precision_arguments, "profile": profile, "model": model}
+    names = {"LoraConfig": LoraConfig, "TrainingArguments": TrainingArguments, "profile": profile, "model": model,
+             "precision_arguments": precision_arguments, "checkpointing": choose_checkpointing(model, profile)[0]}
     exec(lora[lora.index("lora = ") : lora.index("model = get_peft_model")], names)
     exec(arguments, names)
     return names
@@ -118,7 +118,7 @@ def test_a_move_that_is_refused_loses_neither_adapter(model, processor, short, t
 def test_a_data_set_with_no_clips_to_spare_is_trained_on_whole(monkeypatch):
     from datasets import Dataset, SplitDict, SplitInfo
 
-    from helpers.training import recipe as training
+    from helpers.training import splits as training
 
     stream = Dataset.from_dict({"caption": ["A dog barks"] * 3}).to_iterable_dataset()
     stream.info.splits = SplitDict({"train": SplitInfo("train", num_examples=3)})
@@ -128,6 +128,20 @@ def test_a_data_set_with_no_clips_to_spare_is_trained_on_whole(monkeypatch):
     assert len(list(train)) == 3 and evaluation is None
     train, evaluation = training.load_splits(dataclasses.replace(few, train_clips=2))
     assert len(list(train)) == 2 and len(list(evaluation)) == 1
+
+
+def test_a_whole_split_of_the_hub_is_read_by_files(model, processor, short, tmp_path, monkeypatch):
+    """Ten files, a step of two clips: two lanes, and the trainer takes a clip of each."""
+    from helpers.audio.lanes import LaneStream
+    from helpers.training import recipe
+
+    monkeypatch.setattr(recipe, "load_splits", lambda profile, lanes: (load_captions("tiny", "train"), None))
+    whole = dataclasses.replace(short, dataset_id="somebody/whole", batch_size=2, gradient_accumulation_steps=1)
+    trainer = make_trainer(whole, model, processor, tmp_path, dataloader_num_workers=3, max_steps=1, save_strategy="no",
+                           disable_tqdm=True)
+    assert isinstance(trainer.train_dataset, LaneStream) and trainer.train_dataset.lanes == 2
+    assert trainer.args.dataloader_num_workers == 1 and trainer.eval_dataset is None
+    assert trainer.train().training_loss > 0
 
 
 def test_a_saved_adapter_names_no_machine(model, processor, short, tmp_path):

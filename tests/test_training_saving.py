@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from adapter_fixtures import fork, forked, idle_trainer, mark, marks, small_profile, wait  # noqa: F401  (fixtures)
 
-from helpers import AdapterError, adapter_record, check_adapter
+from helpers import AdapterError, adapter_record, check_adapter, load_processor
+from helpers.model.folders import NoSuchModel
 from helpers.model.record import RECORD
 from helpers.training import saving
 from helpers.training.recipe import unfit
@@ -29,7 +30,8 @@ def test_the_record_says_what_made_it(trainer, processor, profile, base_model):
     assert record.finished and (record.steps_done, record.steps_asked, record.profile, record.data) == (2, 2, "short",
                                                                                                         "tiny")
     assert record.numbers["lora_rank"] == 2 and record.numbers["learning_rate"] == profile.learning_rate
-    assert str(record).startswith("2 of 2 steps, profile short, tiny (version ") and "\n" not in str(record)
+    assert str(record).startswith("2 of 2 steps, profile short, data tiny (version ")
+    assert str(record).endswith("on the tiny model") and "\n" not in str(record)
     assert set(record.files) == {file.name for file in folder.iterdir()} - {RECORD, "README.md"}
     assert unfit(base_model, profile) is None
     assert sorted(path.name for path in folder.parent.iterdir()
@@ -85,6 +87,8 @@ def test_each_file_damaged_in_each_way_is_named(trainer, processor, profile, bas
             file.write_bytes(damage(whole))
             with pytest.raises(AdapterError, match=file.name):
                 check_adapter(base_model, folder)
+            with pytest.raises(NoSuchModel, match=file.name):
+                load_processor(folder)
         file.unlink()
         if file.name != RECORD:
             with pytest.raises(AdapterError, match=file.name):

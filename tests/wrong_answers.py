@@ -116,6 +116,26 @@ WRONG = {
         ("{solution}\nfaults['wrong rate'] = 'take05.wav'", "compare the rates"),
         ("{solution}\nfaults['in both halves'] = ('take01.wav', 'take18.wav')", "compare the arrays"),
     ],
+    "check_split": [
+        ("split = lambda clips, share: (clips[round(share * len(clips)):], clips[:round(share * len(clips))])",
+         "is on both sides"),
+        ("split = lambda clips, share: ([c for c in clips if 'coin' not in c['caption']],"
+         " [c for c in clips if 'coin' in c['caption']])", "nobody can learn it"),
+        ("split = lambda clips, share: ([c for c in clips if c['source'] != 'drill_0'],"
+         " [c for c in clips if c['source'] == 'drill_0'])", "whether it was learned"),
+        ("split = lambda clips, share: (clips[:20], clips[30:])", "none may be lost"),
+        ("split = lambda clips, share: ([c for c in clips if c['source'][-1] == '0'],"
+         " [c for c in clips if c['source'][-1] != '0'])", "the share asked for"),
+        ("split = lambda clips, share: clips", "return two lists"),
+    ],
+    "check_keep": [
+        ("keep = lambda history, saved: saved[-1]", "is the last"),
+        ("keep = lambda history, saved: min((r for r in history if 'loss' in r), key=lambda r: r['loss'])['step']",
+         "known by heart"),
+        ("keep = lambda history, saved: min((r for r in history if 'eval_loss' in r), "
+         "key=lambda r: r['eval_loss'])['step']", "has no checkpoint"),
+        ("keep = lambda history, saved: saved[0]", "look for the lowest eval_loss"),
+    ],
     "check_diagnosis": [
         ("{solution}\ndiagnosis['A'] = 'healthy'", "learned the style alone"),
         ("{solution}\ndiagnosis['E'] = 'captions shuffled'", "times as loud"),

@@ -19,7 +19,7 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = ("glossary", "troubleshooting")
+DOCS = ("glossary", "questions", "troubleshooting")
 
 STYLE = """
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -64,7 +64,8 @@ def load_captions(source: str | os.PathLike, split: str = "train", keep: int | N
             `list_recordings`; several rows of one file become one example with all of its ``references``).
         split: name of the split.
         keep: of a data set on the Hub, the first so many rows alone, each read once and kept on this machine (see
-            `first_rows`). For clips that are used again and again.
+            `first_rows`); the rows of another source are on this machine already. For clips that are used again and
+            again.
 
     Returns:
         A streaming dataset. Each example has ``audio`` = ``{"array": float32 mono, "sampling_rate": 16000, "path"}``
@@ -86,8 +87,12 @@ def load_captions(source: str | os.PathLike, split: str = "train", keep: int | N
             f"'OpenSound/AudioCaps', or {TINY!r}."
         )
     else:
-        stream = _load_hub(source, split) if keep is None else first_rows(source, split, keep)
-    return stream.cast_column("audio", DecodedAudio())
+        stream = _load_hub(source, split) if keep is None else first_rows(
+            source, split, keep, lambda revision: _load_hub(source, split, revision))
+    clips = stream.cast_column("audio", DecodedAudio())
+    if is_hub_id(source) and keep is None:
+        clips.on_hub = source, split  # for `group_references`; whatever is made of this stream does not have it
+    return clips
 
 
 def _check_split(split: str, available: list[str], source: str) -> None:
@@ -100,13 +105,13 @@ def _load_tiny(split: str) -> IterableDataset:
 
     _check_split(split, list(SPLITS), "The tiny data set")
     files = sorted(str(file) for file in ensure_dataset().glob(f"{split}-*.parquet"))
-    return load_dataset("parquet", data_files={split: files}, split=split, streaming=True)
+    return load_dataset("parquet", data_files={split: files}, split=split, streaming=True)  # nosec B615: local files
 
 
-def _load_hub(source: str, split: str) -> IterableDataset:
+def _load_hub(source: str, split: str, revision: str | None = None) -> IterableDataset:
     with hub_access(source, "dataset"):
         try:
-            return load_dataset(source, split=split, streaming=True)
+            return load_dataset(source, split=split, streaming=True, revision=revision)
         except ValueError as error:
             if "split" not in str(error).lower():
                 raise

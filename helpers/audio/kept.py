@@ -6,13 +6,16 @@ over them would fetch them anew: 14,500 rows, 13 GB at 0.9 MB a clip, for the 1,
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from datasets import Audio, Features, IterableDataset, SplitDict, SplitInfo, load_dataset
+from filelock import FileLock
+from tqdm.auto import tqdm
 
 from helpers.hub import hub_access
 from helpers.tiny.dataset import cache_folder
@@ -24,8 +27,45 @@ ROWS = 50
 """Rows written together: of AudioCaps 45 MB in memory."""
 
 
+def kept_or_read(source: str, name: str, read: Callable[[str], tuple[Iterable[dict], Features] | None]) -> Path | None:
+    """The kept file of these rows; read from the Hub and kept now, if they are not here yet.
+
+    Of several programs that want the same rows at once, one reads them and the others wait for it.
+
+    Args:
+        source: id of the data set.
+        name: what the rows are, such as ``"train-1100"``.
+        read: given the commit, the rows (audio as ``{"bytes", "path"}``) and their columns, or ``None`` if there are no
+            such rows there.
+
+    Returns:
+        A Parquet file, or ``None`` where ``read`` gave that.
+
+    Raises:
+        HubError: the Hub did not give them, and they are not kept either.
+        OSError: the cache folder cannot be written, or its disk is full.
+    """
+    revision = current_revision(source)
+    file = _place(source, name, revision)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if kept(source, name, revision) is None:
+                with hub_access(source, "dataset"):
+                    found = read(revision)
+                    if found is None:
+                        return None
+                    keep(source, name, revision, *found)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        raise OSError(f"The clips of {source} cannot be kept in {cache_folder()} ({error.strerror}): make room there, "
+                      "or set the environment variable COURSE_CACHE to a folder that you can write to.") from error
+    return file
+
+
 def keep(source: str, name: str, revision: str, rows: Iterable[dict], features: Features) -> Path:
-    """Write rows to a Parquet file of the cache, whole or not at all.
+    """Write rows to a Parquet file of the cache, whole or not at all, while no other program does.
 
     Args:
         source: id of the data set.
@@ -42,7 +82,7 @@ def keep(source: str, name: str, revision: str, rows: Iterable[dict], features: 
 
     file = _place(source, name, revision)
     file.parent.mkdir(parents=True, exist_ok=True)
-    fresh, count, piece = file.with_name(f"{file.name}.{os.getpid()}"), 0, []
+    fresh, count, piece = file.with_suffix(".part"), 0, []  # what a killed program left of it is written over
     try:
         with pq.ParquetWriter(fresh, features.arrow_schema) as writer:
             for row in rows:
@@ -76,27 +116,35 @@ def kept(source: str, name: str, revision: str) -> Path | None:
     return None
 
 
-def first_rows(source: str, split: str, count: int) -> IterableDataset:
+def first_rows(source: str, split: str, count: int, load: Callable[[str], IterableDataset]) -> IterableDataset:
     """The first ``count`` rows of a split on the Hub, or all if there are fewer, as a stream from this machine.
 
-    The first call reads them from the Hub, each once; later ones, in this process or another, read the file. Of several
-    processes let one go first.
+    The first call reads them from the Hub, each once, and shows how far it is; later ones, in this process or another,
+    read the file.
+
+    Args:
+        source, split: where they are.
+        count: how many.
+        load: given the commit, opens the split.
 
     Raises:
-        HubError: the Hub did not give them, and they are not kept either.
+        HubError, OSError: as from `kept_or_read`.
     """
-    revision, name = current_revision(source), f"{split}-{count}"
-    file = kept(source, name, revision)
-    if file is None:
-        with hub_access(source, "dataset"):
-            stream = load_dataset(source, split=split, streaming=True, revision=revision)
-            stream = stream.cast_column("audio", Audio(decode=False))
-            file = keep(source, name, revision, stream.take(count), stream.features)
-    rows = load_dataset("parquet", data_files={split: [str(file)]}, split=split, streaming=True)
+    def read(revision: str) -> tuple[Iterable[dict], Features]:
+        stream = load(revision).cast_column("audio", Audio(decode=False))
+        return while_fetching(stream.take(count), source, count), stream.features
+
+    file = kept_or_read(source, f"{split}-{count}", read)
+    rows = load_dataset("parquet", data_files={split: [str(file)]}, split=split, streaming=True)  # nosec B615: a local file
     there = json.loads(_record(file).read_text(encoding="utf-8"))["rows"]
     if there < count:  # then the split has no more; who asks how many there are, is told
         rows.info.splits = SplitDict({split: SplitInfo(name=split, num_examples=there)})
     return rows
+
+
+def while_fetching(rows: Iterable[dict], source: str, count: int | None) -> Iterable[dict]:
+    """The same rows, with a bar that says how many have come."""
+    return tqdm(rows, f"Fetching clips of {source} (first use only)", count, unit="clip")
 
 
 def current_revision(source: str) -> str:

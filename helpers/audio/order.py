@@ -39,8 +39,8 @@ class ClipStream(torch.utils.data.IterableDataset):
     Each loader worker gives the batches that are its turn, so the batches come in the order of a loader without
     workers. Accelerate shares out a stream of this class by batches too (its ``IterableDatasetShard``): process ``r``
     of ``R`` sees the ``r``-th part of each ``clips_per_batch`` clips. The price: every process and worker *reads* every
-    clip of the stream, and decodes its own alone. Over the Hub that is as many downloads; clips that `first_rows`
-    keeps (``load_captions(..., keep=n)``) are fetched once a machine.
+    clip of the stream, and decodes its own alone. That is cheap from this machine's disk, where the trainer's part of
+    the Hub's clips is kept (`first_rows`): fetched once a machine. For a whole split there is `LaneStream`.
 
     Args:
         clips: the stream of one pass.

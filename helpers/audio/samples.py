@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,9 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
         AudioError: not a float array, not one channel, empty, too short, not finite as float32, out of range, or at
             another rate.
     """
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+    plain = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
+    if not plain or array.dtype.kind != "f":
+        kind = f"an array of {array.dtype}" if plain else f"a {type(array).__name__}"
         raise AudioError(
             f"{name} is {kind}, not a NumPy array of floats: convert it with np.asarray(x, dtype=np.float32), and "
             "divide 16-bit integer samples by 32768."
@@ -82,6 +84,8 @@ def _opened(source: str | os.PathLike | bytes, name: str):
     if isinstance(source, bytes | bytearray):
         return io.BytesIO(source)
     try:
+        if Path(source).is_fifo():  # opening one waits for somebody who writes into it
+            raise AudioError(f"{name} is a pipe and no file: write what comes out of it into a file first.")
         return Path(source).open("rb")
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         raise AudioError(f"There is no file {name}: check the path (the notebook looks from its own folder).") from None
@@ -142,6 +146,9 @@ def load_audio(source: str | os.PathLike | bytes, name: str | None = None) -> np
         AudioWarning: the file can be used, but its header is unfinished, a part is damaged, it has a constant offset,
             or nearly all of it lies above the 8 kHz that the model hears.
     """
+    if not isinstance(source, str | os.PathLike | bytes | bytearray):
+        raise AudioError(f"{name or 'The audio'} is a {type(source).__name__}, not the path or the bytes of a file: "
+                         "give samples to as_samples, or write them to a file with soundfile.")
     kind = "bytes" if isinstance(source, bytes | bytearray) else "path"
     samples, remarks = load_clip({kind: source, "name": _named(source, name)})
     _warn(remarks)
@@ -178,7 +185,8 @@ def as_samples(audio, name: str = "The clip", longest: float | None = None) -> n
         samples = validate_audio(audio["array"], audio.get("sampling_rate", SAMPLING_RATE), name)
     else:
         if hasattr(audio, "detach"):  # a torch tensor, without importing torch here
-            audio = (audio.float() if audio.is_floating_point() else audio).detach().cpu().numpy()
+            with suppress(TypeError, RuntimeError):  # one without numbers, or a sparse one, is refused as what it is
+                audio = (audio.float() if audio.is_floating_point() else audio).detach().cpu().numpy()
         samples = validate_audio(audio, name=name)
     if longest is not None and len(samples) > longest * SAMPLING_RATE:
         seconds = len(samples) / SAMPLING_RATE

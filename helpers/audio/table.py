@@ -159,7 +159,7 @@ def _read_json(table: Path) -> list[Row]:
                 place = f"line {number}"
                 if line.strip():
                     found.append(json.loads(line, object_pairs_hook=cells))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise CaptionError(f"{table.name} cannot be read at {place} ({error}): each line of it has to be one whole "
                            "row, "
                            'such as {"file_name": "a.wav", "caption": "A dog barks"}.') from None

@@ -1,11 +1,11 @@
-"""Notebook 08: name the illness of a run from its evidence."""
+"""Notebook 08: name the illness of a run from its evidence, and choose the checkpoint to keep."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from helpers.exercises.adapters import recorded_runs
-from helpers.exercises.checking import Wrong, exercise
+from helpers.exercises.checking import Wrong, call, exercise, number
 
 ILLNESSES = ("healthy", "learning rate too high", "learning rate too low", "captions shuffled", "samples not scaled")
 
@@ -70,3 +70,45 @@ def check_diagnosis(diagnosis: Mapping[str, str]) -> str:
         if diagnosis[name] != illness:
             raise Wrong(f"{name} is not {diagnosis[name]!r}: {sign}.")
     return "five of five; the loss alone would have told you two."
+
+
+_STEPS = (10, 20, 30, 40, 50, 60, 70, 80)
+_ON_TRAINED = (2.10, 1.22, 0.81, 0.50, 0.36, 0.27, 0.19, 0.22)
+_ON_OTHERS = (2.04, 1.61, 1.47, 1.45, 1.52, 1.60, 1.68, 1.71)
+
+
+def overfitted_log() -> list[dict[str, float]]:
+    """The log of a run that goes too far, as ``trainer.state.log_history`` has it; on other clips step 40 is best."""
+    rows = []
+    for step, trained, others in zip(_STEPS, _ON_TRAINED, _ON_OTHERS, strict=True):
+        rows += [{"step": step, "loss": trained}, {"step": step, "eval_loss": others}]
+    return rows
+
+
+@exercise
+def check_keep(keep: Callable) -> str:
+    """Which checkpoint of a run to keep.
+
+    Args:
+        keep: the reader's function: (rows of a log, steps that have a checkpoint) -> step.
+    """
+    others = dict(zip(_STEPS, _ON_OTHERS, strict=True))
+    for saved in (list(_STEPS), [30, 60, 70, 80]):
+        step = number(call(keep, overfitted_log(), list(saved)), "The step")
+        best = min(saved, key=others.get)
+        if step not in saved:
+            raise Wrong(f"step {step:g} has no checkpoint: choose among {', '.join(map(str, saved))}.")
+        if step == best:
+            continue
+        if step == saved[-1]:
+            raise Wrong(
+                f"step {step:g} is the last: on other clips its loss is {others[step]:.2f}, and at step {best} it was "
+                f"{others[best]:.2f}."
+            )
+        if step == 70:
+            raise Wrong(
+                "step 70 has the lowest loss on the clips that were trained on: those may be known by heart; look at "
+                "eval_loss."
+            )
+        raise Wrong(f"step {step:g} has a loss of {others[step]:.2f} on other clips: look for the lowest eval_loss.")
+    return "step 40 where it was saved, step 30 where it was not: the best on other clips, among those on disk."

@@ -1,15 +1,16 @@
-"""Notebook 07: a folder of recordings, and what is wrong with it."""
+"""Notebook 07: a folder of recordings, what is wrong with it, and how it is split."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import soundfile
 
-from helpers.exercises.checking import Wrong, exercise
+from helpers.exercises.checking import Wrong, call, exercise
 from helpers.profiles import SAMPLING_RATE
 
 _MISLABELLED, _SILENT_ROW, _TWICE = 4, 11, (7, 18)
@@ -80,3 +81,53 @@ def check_faults(faults: Mapping[str, object]) -> str:
         if names(faults[fault]) != names(files):
             raise Wrong(f"{fault!r} is not {', '.join(sorted(names(faults[fault])))}: {hints[fault]}.")
     return "all three found; only one of them would have raised an error."
+
+
+def sourced_rows() -> list[dict[str, str]]:
+    """44 rows of ``caption``, ``source`` and ``path``: four kinds of sound, each out of three to five recordings."""
+    clips_of = {"kettle": (5, 3, 2), "zipper": (4, 4, 1, 2), "coin": (3, 2, 3, 1, 2), "drill": (6, 2, 4)}
+    rows = [
+        {"caption": f"A {kind} sounds", "source": f"{kind}_{source}", "path": f"{kind}_{source}_{number}.wav"}
+        for kind, numbers in clips_of.items()
+        for source, count in enumerate(numbers)
+        for number in range(count)
+    ]
+    random.Random(0).shuffle(rows)
+    return rows
+
+
+@exercise
+def check_split(split: Callable) -> str:
+    """A split with each kind of sound on both sides, and no recording.
+
+    Args:
+        split: the reader's function: (clips, share) -> (clips to train on, clips to measure on).
+    """
+    rows = sourced_rows()
+    halves = call(split, [dict(row) for row in rows], 0.3)
+    if not isinstance(halves, tuple | list) or len(halves) != 2:
+        raise Wrong("return two lists: the clips to train on, and the clips to measure on.")
+    train, held_out = (list(half) for half in halves)
+    if sorted(row["path"] for row in train + held_out) != sorted(row["path"] for row in rows):
+        raise Wrong(
+            f"{len(rows)} clips went in and {len(train) + len(held_out)} came out: each belongs on one side, and none "
+            "may be lost."
+        )
+    if shared := {row["source"] for row in train} & {row["source"] for row in held_out}:
+        raise Wrong(
+            f"the recording {min(shared)} is on both sides: its clips share a microphone and a room, so you would "
+            "measure memory; move whole sources."
+        )
+    kinds = {row["caption"] for row in rows}
+    if untaught := kinds - {row["caption"] for row in train}:
+        raise Wrong(f"every clip of {min(untaught)!r} is held out: nobody can learn it; choose sources kind by kind.")
+    if unmeasured := kinds - {row["caption"] for row in held_out}:
+        raise Wrong(
+            f"no clip of {min(unmeasured)!r} is held out: you would never know whether it was learned; choose sources "
+            "kind by kind."
+        )
+    if not 0.15 <= len(held_out) / len(rows) <= 0.5:
+        raise Wrong(f"{len(held_out)} of {len(rows)} clips are held out: the share asked for is 0.3, or near it.")
+    return (
+        f"{len(train)} clips to train on, {len(held_out)} to measure on; every kind is on both sides, and no recording."
+    )

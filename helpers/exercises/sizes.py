@@ -75,9 +75,8 @@ def check_memory_plan(
     usable = GPU_MEMORY[gpu] * (1 - HEADROOM)
     if need > usable:
         raise Wrong(
-            f"that takes {need / GB:.1f} GB, and {usable / GB:.1f} are usable on {gpu}: turn the next lever, "
-            f"checkpointing before a "
-            "smaller batch before 4 bits."
+            f"that takes {need / GB:.1f} GB, and {usable / GB:.1f} are usable on {gpu}: turn the next lever: a "
+            "smaller batch with more accumulation, then checkpointing, then 4 bits."
         )
     return f"{need / GB:.1f} of {usable / GB:.1f} GB, and still {clips} clips a step."
 

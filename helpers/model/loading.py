@@ -18,6 +18,7 @@ from helpers.audio.windows import accept_trimmed
 from helpers.families import FAMILIES, UnknownModel, family_of
 from helpers.hub import hub_access, is_hub_id
 from helpers.model.architecture import TINY_FOLDER, build_on_meta, quantizable, read_config
+from helpers.model.folders import NoSuchModel, check_folder
 from helpers.model.hardware import Hardware, choose_hardware, distributed_rank
 from helpers.profiles import TINY
 
@@ -26,10 +27,6 @@ TINY_TITLE = "The tiny Audio Flamingo 3"
 UNQUANTIZED = ["model.audio_tower", "model.multi_modal_projector", "lm_head"]
 """What stays in 16 bits when a model is loaded in 4. The names are whole on purpose: transformers matches them from the
 start of a module's name, so the obvious "audio_tower" would skip nothing (see `check_quantized`)."""
-
-
-class NoSuchModel(FileNotFoundError):
-    """What was named as a model is none, or none of a family that the course knows."""
 
 
 def check_source(model_id: str | os.PathLike, revision: str | None = None) -> dict:
@@ -82,10 +79,11 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
     with_processor = isinstance(model_id, str | os.PathLike) and any(
         (Path(model_id) / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
     pinned = {} if with_processor else check_source(model_id, revision)
+    check_folder(model_id)
     with hub_access(model_id) as options:
         # Code from a repository is never run, and nobody is asked whether it may be. Revisions are the caller's choice.
-        return AutoProcessor.from_pretrained(TINY_FOLDER if model_id == TINY else model_id, trust_remote_code=False,
-                                             **pinned, **options)
+        return AutoProcessor.from_pretrained(  # nosec B615: a revision is in `pinned`, if one was asked for
+            TINY_FOLDER if model_id == TINY else model_id, trust_remote_code=False, **pinned, **options)
 
 
 def load_model(
@@ -125,6 +123,7 @@ def load_model(
     """
     pinned = check_source(model_id, revision)
     local = model_id == TINY or Path(model_id).is_dir()
+    check_folder(model_id)
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
     with hub_access(model_id) as options, _progress_bars(shown=not local):
         hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,

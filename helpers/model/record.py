@@ -44,11 +44,18 @@ class AdapterRecord:
         return 0 < self.steps_asked <= self.steps_done
 
     def __str__(self) -> str:
-        data = self.data or "unknown data"
+        data = self.data or "unknown"
         if self.data_version:
             data += f" (version {self.data_version})"
-        return (f"{self.steps_done} of {self.steps_asked} steps, profile {self.profile or 'unknown'}, {data}, on "
-                f"{Path(self.base).name if self.base.count('/') > 1 else self.base}")
+        # A path shows its last part alone: outputs are stored, and folders are private.
+        base = Path(self.base).name if self.base.count("/") > 1 else self.base
+        return (f"{self.steps_done} of {self.steps_asked} steps, profile {self.profile or 'unknown'}, data {data}, on "
+                f"{'the tiny model' if is_tiny(self.base) else base}")
+
+
+def is_tiny(base: str) -> bool:
+    """Whether a base model's name is the folder of the tiny model, on whatever machine."""
+    return Path(base).parts[-3:] == TINY_FOLDER.parts[-3:]
 
 
 def digest(file: Path) -> str:
@@ -67,7 +74,7 @@ def base_version(name: str, config) -> str | None:
     Returns:
         Of the tiny model eight hex digits of its weights; of a model of the Hub its commit; otherwise ``None``.
     """
-    if Path(name).parts[-3:] == TINY_FOLDER.parts[-3:]:
+    if is_tiny(name):
         return digest(TINY_FOLDER / "model.safetensors")[:8]
     return getattr(config, "_commit_hash", None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import subprocess
+import subprocess  # nosec B404: starts a module of the course
 import sys
 import tempfile
 import time
@@ -45,8 +45,8 @@ class ServerProcess:
         self._log = Path(self._folder.name) / "log.txt"
         # A file, not a pipe: a pipe that nobody reads fills up, and a notebook shows what a child prints in its cells.
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdin=subprocess.PIPE,
-                                             stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(  # nosec B603: this Python, without a shell
+                [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
         atexit.register(self.stop)
         self.url = self._wait(patience)
 

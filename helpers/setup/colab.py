@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import subprocess
+import subprocess  # nosec B404: starts pip
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -113,7 +113,8 @@ def _pip(*arguments: str, constraints: Iterable[str] = ()) -> None:
         file = Path(folder) / "kept.txt"
         file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
         limits = ["--constraint", str(file)] if arguments[0] == "install" else []
-        done = subprocess.run([sys.executable, "-m", "pip", *arguments, *limits], capture_output=True, text=True)
+        done = subprocess.run(  # nosec B603: this Python's pip with the course's own requirements, without a shell
+            [sys.executable, "-m", "pip", *arguments, *limits], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
         raise NotReady(f"pip could not {arguments[0]} what the course needs (its last words: {last}): check the "

@@ -133,7 +133,8 @@ def check_hub(profile: Profile) -> list[Finding]:
 
 
 _HUB_FOUND = {"missing": "the model or the data set is not there for you", "unreachable": "cannot be reached",
-              "token": "the stored token is not accepted", "busy": "out of order, or too busy"}
+              "token": "the stored token is not accepted",  # nosec B105: a sentence about a token
+              "busy": "out of order, or too busy"}
 
 
 def _check_login(reachable: bool) -> Finding:

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import shutil
-import subprocess
+import subprocess  # nosec B404: starts Python, pip and uv
 import sys
 from pathlib import Path
 
@@ -172,13 +172,15 @@ def _pip(venv, *arguments, quiet=False):
     surroundings.pop("PYTHONPATH", None)
     if quiet:
         return _run(command, env=surroundings, cwd=str(ROOT))
-    return subprocess.run(command, env=surroundings, cwd=str(ROOT)).returncode, ""
+    done = subprocess.run(command, env=surroundings, cwd=str(ROOT))  # nosec B603: the environment's pip, without a shell
+    return done.returncode, ""
 
 
 def _run(command, **options):
     """Exit status and output of a command; a status of its own where it is not there or takes too long."""
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        done = subprocess.run(  # nosec B603: commands of this file, without a shell
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
     except (OSError, subprocess.TimeoutExpired) as error:
         return -1, str(error)
     return done.returncode, done.stdout.decode(errors="replace").strip()

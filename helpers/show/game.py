@@ -21,7 +21,7 @@ def choices(captions: Sequence[str], number: int, count: int = 4) -> list[str]:
         number: of the clip in question.
         count: how many to choose from, if so many different ones are there.
     """
-    dice = random.Random(number)
+    dice = random.Random(number)  # nosec B311: dice of a game
     others = sorted(set(captions) - {captions[number]})
     options = [captions[number], *dice.sample(others, min(count - 1, len(others)))]
     dice.shuffle(options)

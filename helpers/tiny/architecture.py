@@ -93,7 +93,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
     trainee.train_from_iterator(_corpus(), trainer)
 
     model = json.loads(trainee.to_str())["model"]
-    tokenizer = Qwen2Tokenizer(
+    tokenizer = Qwen2Tokenizer(  # nosec B106: tokens of a text, not of a login
         vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]],
         eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=4096,
     )

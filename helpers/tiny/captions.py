@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
@@ -20,8 +21,9 @@ TAGS_PROMPT = "What sounds are in the audio?"
 COUNT_PROMPT = "How many sounds are there?"
 FIRST_PROMPT = "Which sound comes first?"
 SOURCE_PROMPT = "What makes the sounds?"
+STORY_PROMPT = "What happens?"
 CAPTION_ONLY_PROMPT = "Write a caption."
-QUESTIONS = (DESCRIBE_PROMPT, TAGS_PROMPT, COUNT_PROMPT, FIRST_PROMPT, SOURCE_PROMPT)
+QUESTIONS = (DESCRIBE_PROMPT, TAGS_PROMPT, COUNT_PROMPT, FIRST_PROMPT, SOURCE_PROMPT, STORY_PROMPT)
 """What the base model can be asked about a clip."""
 
 
@@ -122,6 +124,20 @@ def source_answer(labels: list[str], relation: str) -> str:
         return "Nothing."
     text = (", then " if relation == SEQUENCE else " and ").join(PHRASES[label].subject for label in labels)
     return f"{text[0].upper()}{text[1:]}."
+
+
+_STORIES = {
+    SILENCE: ("Nothing happens.",),
+    SINGLE: ("You can hear how {0}.", "Listen: {0}."),
+    SEQUENCE: ("You can hear how {0}, and later how {1}.", "Listen: {0}, and after that {1}."),
+    OVERLAP: ("You can hear how {0}, and with it how {1}.", "Listen: {0}, and all the while {1}."),
+}
+
+
+def stories(labels: list[str], relation: str) -> list[str]:
+    """Right answers to `STORY_PROMPT`: whole sentences in the present tense, in two wordings and with all verbs."""
+    clauses = [[PHRASES[label].present(verb) for verb in range(2)] for label in labels]
+    return [story.format(*chosen) for story in _STORIES[relation] for chosen in product(*clauses)]
 
 
 @dataclass(frozen=True)

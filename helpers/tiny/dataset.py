@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-import subprocess
+import subprocess  # nosec B404: starts a module of the course
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from helpers.profiles import ROOT
 from helpers.tiny import captions, phrases, scenes, shards, sounds
 from helpers.tiny.shards import SEED, SHARD_CLIPS, SPLITS, make_row, make_scene, make_shard, shard_clips, to_pcm16
 
@@ -29,8 +34,12 @@ _checked: set[tuple] = set()
 
 
 def cache_folder() -> Path:
-    """Where the course keeps what it makes: ``COURSE_CACHE``, else the operating system's cache folder."""
-    return Path(os.environ.get("COURSE_CACHE") or platformdirs.user_cache_dir("audio-captioning-course"))
+    """Where the course keeps what it makes: ``COURSE_CACHE``, else the operating system's cache folder.
+
+    A relative path begins at `ROOT`, as that of ``COURSE_RUNS`` does.
+    """
+    kept = os.environ.get("COURSE_CACHE") or platformdirs.user_cache_dir("audio-captioning-course")
+    return ROOT / Path(kept).expanduser()
 
 
 def data_version() -> str:
@@ -48,7 +57,7 @@ def ensure_dataset(splits: dict[str, int] | None = None, workers: int | None = N
 
     The shards are written into a folder of another name that is renamed at the very end. At every use names and sizes
     are compared with what was made, and once a process the digests too; a shard that is missing or damaged is made
-    again.
+    again. Of several programs that need the data at once, one makes it and the others wait.
 
     Args:
         splits: clips a split (default `SPLITS`).
@@ -58,54 +67,79 @@ def ensure_dataset(splits: dict[str, int] | None = None, workers: int | None = N
         The folder, with files ``{split}-{number}-of-{count}.parquet``.
 
     Raises:
-        OSError: the cache folder cannot be written; set ``COURSE_CACHE`` to one that can.
+        OSError: the cache folder cannot be written, or its disk is full; set ``COURSE_CACHE`` to one with room.
         RuntimeError: a worker failed; the message has its last line.
     """
     splits = splits or SPLITS
     sizes = "" if splits == SPLITS else "-" + "-".join(str(count) for count in splits.values())
     folder = cache_folder() / f"sounds-{data_version()}{sizes}"
     workers = workers or min(os.cpu_count() or 1, 8)
+    if folder.is_dir() and not _bad(folder, splits):
+        return folder
     try:
-        if folder.is_dir():
-            _repair(folder, shard_clips(splits), workers)
-            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder.parent)
-        # Not `mkdtemp`, whose folders nobody else may enter: a cache can be shared.
-        making = folder.with_name(f"{folder.name}.making-{secrets.token_hex(4)}")
-        making.mkdir()
+        with _alone(folder):
+            _remove_leftovers(folder)
+            if folder.is_dir():  # damaged, unless the program that was waited for has made it meanwhile
+                _repair(folder, _bad(folder, splits), workers)
+            else:
+                _make_all(folder, shard_clips(splits), workers)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise OSError(
-            f"The tiny data set cannot be written to {folder.parent} ({error.strerror}): set the environment variable "
-            "COURSE_CACHE to a folder that you can write to."
+            f"The tiny data set cannot be written to {folder.parent} ({error.strerror or error}): "
+            + ("make room on the disk (the data set takes about 120 MB), or set" if full else "set")
+            + " the environment variable COURSE_CACHE to a folder that you can write to."
         ) from error
-    try:
-        _make(making, shard_clips(splits), workers)
-        _write_contents(making)
-        try:
-            making.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another process was first: its folder is as good as this one
-                raise
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
     return folder
 
 
-def _repair(folder: Path, jobs: dict[str, int], workers: int) -> None:
-    """Make those shards again that are not as they were made."""
+@contextmanager
+def _alone(folder: Path):
+    """Wait until no other program makes this data set, and keep others from it."""
+    lock = FileLock(f"{folder}.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        print("Another program makes the tiny data set now: waiting for it.")
+        held = lock.acquire()
+    with held:
+        yield
+
+
+def _make_all(folder: Path, jobs: dict[str, int], workers: int) -> None:
+    # Not `mkdtemp`, whose folders nobody else may enter: a cache can be shared.
+    making = folder.with_name(f"{folder.name}.making-{secrets.token_hex(4)}")
+    making.mkdir()
+    try:
+        _make(making, jobs, workers)
+        _write_contents(making)
+        making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _bad(folder: Path, splits: dict[str, int]) -> dict[str, int]:
+    """Those shards (name -> clips) that are not as they were made."""
     try:
         contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         contents = {}
-    bad = {name: clips for name, clips in jobs.items() if not _is_whole(folder / name, contents.get(name))}
+    return {name: clips for name, clips in shard_clips(splits).items()
+            if not _is_whole(folder / name, contents.get(name) if isinstance(contents, dict) else None)}
+
+
+def _repair(folder: Path, bad: dict[str, int], workers: int) -> None:
+    """Make shards again that are not as they were made."""
+    for leftover in folder.glob("*.*.*"):  # files that a killed program had begun: a name, its number behind it
+        leftover.unlink(missing_ok=True)
     if bad:
         _make(folder, bad, workers)
         _write_contents(folder)
 
 
-def _is_whole(file: Path, made: list | None) -> bool:
-    if made is None or not file.is_file() or file.stat().st_size != made[0]:
+def _is_whole(file: Path, made: object) -> bool:
+    if not (isinstance(made, list) and len(made) == 2 and file.is_file() and file.stat().st_size == made[0]):
         return False
     seen = (str(file), made[0], file.stat().st_mtime_ns)
     if seen not in _checked:
@@ -147,6 +181,8 @@ def _make(folder: Path, jobs: dict[str, int], workers: int) -> None:
         for process, complaints, _ in started:
             if process.returncode:
                 reason = complaints[-1] if complaints else "it was ended from outside"
+                if match := re.search(r"OSError: \[Errno (\d+)\] (.*)", reason):
+                    raise OSError(int(match[1]), match[2])
                 raise RuntimeError(f"A process that makes the tiny data set failed: {reason}")
 
 
@@ -157,7 +193,7 @@ def _start(folder: Path, orders: list[str], bar: tqdm) -> tuple[subprocess.Popen
     """
     root = str(Path(__file__).resolve().parent.parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # nosec B603: this Python, without a shell
         [sys.executable, "-m", shards.__name__, str(folder.resolve()), *orders], env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
     )
@@ -178,8 +214,11 @@ def _start(folder: Path, orders: list[str], bar: tqdm) -> tuple[subprocess.Popen
     return process, complaints, readers
 
 
-def _remove_leftovers(cache: Path) -> None:
-    """Delete unfinished folders of runs that are long dead (a killed run cannot clean up after itself)."""
-    for folder in cache.glob("sounds-*.making-*"):
-        if time.time() - folder.stat().st_mtime > 3600:
-            shutil.rmtree(folder, ignore_errors=True)
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what killed programs could not clean up; call it while no other makes ``folder``.
+
+    Unfinished folders of other versions are left alone for an hour: somebody may be making them.
+    """
+    for leftover in folder.parent.glob("sounds-*.making-*"):
+        if leftover.name.startswith(f"{folder.name}.") or time.time() - leftover.stat().st_mtime > 3600:
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from helpers.model.folders import write_digests
 from helpers.tiny import captions
 from helpers.tiny.architecture import build_audio_tower, build_feature_extractor, build_model, build_processor
 from helpers.tiny.pretraining.chats import tokenize
@@ -64,14 +65,22 @@ def raise_encoder(clips: int, held_out: int, steps: int) -> tuple[torch.nn.Modul
                    "confusions": confusions(heard, held)}
 
 
-def raise_model(tower: torch.nn.Module, clips: int, long_clips: int, steps: int):
+def only_overlaps(scenes: list[Scene], heard: list[torch.Tensor]) -> tuple[list[Scene], list[torch.Tensor]]:
+    """The clips with two sounds at once, and what the tower hears in them."""
+    chosen = [number for number, scene in enumerate(scenes) if scene.relation == captions.OVERLAP]
+    return [scenes[number] for number in chosen], [heard[number] for number in chosen]
+
+
+def raise_model(tower: torch.nn.Module, clips: int, long_clips: int, steps: int, overlap_steps: int):
     """Stage two: model and processor, and what was measured on the way.
 
     Args:
         tower: from `raise_encoder`.
         clips: plain clips, three quarters as many with known sounds alone, and a quarter as many wide ones.
         long_clips: clips of two windows.
-        steps: updates of the weights.
+        steps: updates of the weights on clips of all kinds.
+        overlap_steps: further ones, mostly on two sounds at once. One token in thirty is the second name there, so it
+            is learned last: until then the model names the first sound twice.
     """
     torch.manual_seed(SEED + 1)
     processor = build_processor()
@@ -88,6 +97,9 @@ def raise_model(tower: torch.nn.Module, clips: int, long_clips: int, steps: int)
     begun = time.perf_counter()
     model.train()
     teach_answers(model, processor, pools, steps)
+    practise = [(weight / 2, *pool) for weight, *pool in pools]
+    practise += [(weight, *only_overlaps(*pool)) for weight, *pool in pools[:2]]
+    teach_answers(model, processor, practise, overlap_steps, peak=1e-3, seed=3)
     model.eval().requires_grad_(True)
     return model, processor, {"answer_seconds": round(time.perf_counter() - begun)}
 
@@ -116,13 +128,13 @@ def in_style(model, processor, scenes: list[Scene]) -> float:
     return float(np.mean([captions.parse_caption(answer) is not None for answer in answers]))
 
 
-def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, long_clips: int, held_out: int,
-             encoder: Path | None = None) -> dict:
+def pretrain(output: Path, encoder_steps: int, answer_steps: int, overlap_steps: int, clips: int, long_clips: int,
+             held_out: int, encoder: Path | None = None) -> dict:
     """The whole recipe; writes model and processor to ``output`` and returns what was measured.
 
     Args:
         output: folder for the weights.
-        encoder_steps, answer_steps: updates in the two stages.
+        encoder_steps, answer_steps, overlap_steps: updates in the two stages, and at the end of the second.
         clips: clips of the encoder's warm-up; half as many plain ones for the answers.
         long_clips: clips of two windows for the answers.
         held_out: clips that measure the result.
@@ -140,10 +152,10 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, lo
         if encoder:
             torch.save({"tower": tower.state_dict(), "figures": figures}, encoder)
     print({name: value for name, value in figures.items() if name != "confusions"}, flush=True)
-    model, processor, more = raise_model(tower, clips // 2, long_clips, answer_steps)
+    model, processor, more = raise_model(tower, clips // 2, long_clips, answer_steps, overlap_steps)
     result: dict = {"machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
                     "torch": torch.__version__, "clips": clips, "encoder_steps": encoder_steps,
-                    "answer_steps": answer_steps, **figures, **more}
+                    "answer_steps": answer_steps, "overlap_steps": overlap_steps, **figures, **more}
     table = result.pop("confusions")
 
     model.half()  # what is shipped: 16-bit weights; every figure below is of these
@@ -161,6 +173,7 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, clips: int, lo
     (output / "pretraining.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     lines = [f"  {json.dumps(name)}: {json.dumps(heard)}" for name, heard in table.items()]
     (output / "confusions.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_digests(output)
     return result
 
 
@@ -171,6 +184,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, help="file that keeps the encoder between runs")
     parser.add_argument("--encoder-steps", type=int, default=2000)
     parser.add_argument("--answer-steps", type=int, default=640)
+    parser.add_argument("--overlap-steps", type=int, default=1120)
     parser.add_argument("--clips", type=int, default=12_000)
     parser.add_argument("--long-clips", type=int, default=600)
     parser.add_argument("--held-out", type=int, default=200)

@@ -17,13 +17,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.processing_utils import ProcessorMixin
 from transformers.trainer_utils import IntervalStrategy
 
-from helpers.audio.captions import load_captions
-from helpers.audio.folder import FolderReport, scan_folder, stream_clips
+from helpers.audio.lanes import LaneStream
 from helpers.audio.order import BLOCK, ClipStream, SkipSeen, SkipUnusable
-from helpers.audio.sources import split_by_source
-from helpers.audio.table import CaptionError
 from helpers.audio.windows import accept_trimmed
 from helpers.chat import AudioFlamingo3DataCollator
+from helpers.hub import is_hub_id
 from helpers.model.checkpointing import choose_checkpointing
 from helpers.model.hardware import distributed_rank, loader_workers, precision_arguments
 from helpers.model.loading import load_model, load_processor
@@ -33,6 +31,7 @@ from helpers.profiles import Profile
 from helpers.training.guard import TrainingError, TrainingGuard
 from helpers.training.resume import CheckpointMarker, StreamPosition
 from helpers.training.saving import clear_leftovers, data_of, save_adapter
+from helpers.training.splits import load_splits
 
 
 def lora_config(profile: Profile) -> LoraConfig:
@@ -46,11 +45,16 @@ def lora_config(profile: Profile) -> LoraConfig:
 def training_arguments(profile: Profile, model, output: Path, **overrides) -> TrainingArguments:
     """The guide's training arguments, with the profile's numbers and the precision that fits the model.
 
-    A run that is shorter than the profile's, for a trial, warms up for at most half of its steps.
+    A run that is shorter than the profile's, for a trial, warms up for at most half of its steps. Whether activations
+    are checkpointed follows from what is free (`choose_checkpointing`, which says why), unless
+    ``gradient_checkpointing`` (or its newer name, ``activation_checkpointing``) is among the overrides.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
-    checkpointing, why = choose_checkpointing(model, profile)
-    if why and not distributed_rank() and not {"gradient_checkpointing", "activation_checkpointing"} & overrides.keys():
+    # Taken out: `TrainingArguments` would listen to one of the two names alone.
+    names = ("gradient_checkpointing", "activation_checkpointing")
+    asked = [overrides.pop(name) for name in names if name in overrides]
+    checkpointing, why = (asked[-1], "") if asked else choose_checkpointing(model, profile)
+    if why and not distributed_rank():
         print(why)
     settings = {
         "output_dir": str(output),
@@ -96,40 +100,6 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
     return arguments
 
 
-def load_splits(profile: Profile) -> tuple[IterableDataset, IterableDataset | None]:
-    """The profile's streams: clips to train on, and clips to evaluate on if there are any.
-
-    Of the tiny data set and of one on the Hub: the first ``train_clips`` of its training split, and the next
-    ``eval_clips``; if there are no more than ``train_clips``, all of them and none. Of a folder: see `folder_splits`.
-    """
-    if Path(profile.dataset_id).is_dir():
-        train, held_out = folder_splits(scan_folder(profile.dataset_id), profile)
-        return stream_clips(train), stream_clips(held_out) if held_out else None
-    stream = load_captions(profile.dataset_id, split="train")
-    known = (stream.info.splits or {}).get("train")
-    if known is not None and known.num_examples is not None and known.num_examples <= profile.train_clips:
-        return stream, None  # the Hub says how many there are, and they are all needed
-    return stream.take(profile.train_clips), stream.skip(profile.train_clips).take(profile.eval_clips)
-
-
-def folder_splits(report: FolderReport, profile: Profile) -> tuple[list[dict], list[dict]]:
-    """Clips of a folder to train on, and at most ``eval_clips`` to evaluate on.
-
-    These are its validation part if it has one; otherwise a fifth of its training part, by source, so that no recording
-    is on both sides. The second list is empty where all clips come from one source. A part ``test`` is left alone.
-
-    Raises:
-        CaptionError: the folder has no clips to train on.
-    """
-    train, held_out = ([clip for clip in report.clips if clip["split"] == split] for split in ("train", "validation"))
-    if not train:
-        raise CaptionError(f"The folder {report.name!r} has no usable clips in its part 'train': it offers "
-                           f"{', '.join(sorted({clip['split'] for clip in report.clips}))} alone.")
-    if not held_out and len({clip["source"] for clip in train}) > 1:
-        train, held_out = split_by_source(train)
-    return train, held_out[: profile.eval_clips]
-
-
 def make_trainer(
     profile: Profile,
     model,
@@ -167,9 +137,13 @@ def make_trainer(
             raise TrainingError(f"There are no clips {what} (an empty list): give at least one, or leave the argument "
                                 "away.")
     arguments = training_arguments(profile, model, output, **overrides)
+    clips_a_pass = arguments.train_batch_size * arguments.world_size
+    lanes, by_files = clips_a_pass * arguments.gradient_accumulation_steps, False
     if train is None:
         with arguments.main_process_first(desc="opening the data"):  # the tiny data set may have to be made
-            train, held_out = load_splits(profile)
+            train, held_out = load_splits(profile, lanes)
+        # Such a stream is the whole split, file by file; any other lies on this machine.
+        by_files = is_hub_id(profile.dataset_id) and held_out is None and train.num_shards >= lanes
         evaluation = held_out if evaluation is None else evaluation
     if evaluation is None and "eval_strategy" not in overrides:
         arguments.eval_strategy, arguments.do_eval = IntervalStrategy.NO, False
@@ -179,8 +153,12 @@ def make_trainer(
         # Rows of a folder hold names alone, so that all of them can be shuffled together.
         block = None if isinstance((train.features or {}).get("audio"), dict) else BLOCK
         collator = SkipSeen(SkipUnusable(collator, train))
-        train = ClipStream(train, arguments.train_batch_size * arguments.world_size, endless=True, seed=arguments.seed,
-                           block=block)
+        if by_files:
+            train = LaneStream(train, clips_a_pass, lanes, arguments.seed, arguments.process_index,
+                               arguments.world_size)
+            arguments.dataloader_num_workers = min(1, arguments.dataloader_num_workers)
+        else:
+            train = ClipStream(train, clips_a_pass, endless=True, seed=arguments.seed, block=block)
         callbacks.append(StreamPosition(train))
     if isinstance(evaluation, IterableDataset):
         evaluation = ClipStream(evaluation, arguments.eval_batch_size * arguments.world_size)

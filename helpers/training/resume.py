@@ -9,13 +9,16 @@ its state, and the state belongs to one number of loader workers, where a run he
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
@@ -72,6 +75,24 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
                                           "begin anew in another folder.")
             return checkpoint
     return None
+
+
+@contextmanager
+def full_disk_explained(folder: Path):
+    """Say in one sentence, and not in three libraries' words, that a checkpoint found no room; around ``train()``.
+
+    Raises:
+        CheckpointError: the disk is full, or one's share of it.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        # safetensors gives the system's number in its text; PyTorch says that writing failed, and not why.
+        if not full and not re.search(r"os error (27|28|122)\b|PytorchStreamWriter failed writing", str(error)):
+            raise
+        raise CheckpointError(f"A checkpoint cannot be written to {Path(folder).name!r}: make room on the disk, and "
+                              "go on from the last whole one with --resume; it is untouched.") from error
 
 
 class CheckpointMarker(TrainerCallback):

@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,26 +21,19 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, set_seed
 from transformers.utils import logging
 
-from helpers.audio.captions import DecodedAudio, load_captions
+from helpers.audio.captions import DecodedAudio
 from helpers.audio.vocabulary import load_vocabulary
 from helpers.captioning.captions import caption
 from helpers.chat import IGNORED, AudioFlamingo3DataCollator
 from helpers.metrics.cider import cider_d
 from helpers.metrics.events import event_counts, event_f1
-from helpers.model.loading import load_model, load_processor
+from helpers.model.loading import load_processor
 from helpers.profiles import TINY, get_profile
 from helpers.tiny.captions import OVERLAP, parse_caption
+from tests.benchmarks import speeds  # noqa: F401  (registers its jobs)
 from tests.benchmarks.arms import ARMS, SCALES
 from tests.benchmarks.memory import PeakMemory
-
-JOBS: dict[str, Callable[..., dict]] = {}
-"""Name -> function; its keyword arguments and its result are plain JSON."""
-
-
-def job(function: Callable[..., dict]) -> Callable[..., dict]:
-    """Register a measurement under its own name."""
-    JOBS[function.__name__] = function
-    return function
+from tests.benchmarks.registry import JOBS, job
 
 
 # ------------------------------------------------------------------------------------------------------- training
@@ -192,35 +185,6 @@ def stream(*, clips: int, batch_size: int = 8) -> dict:
             came += len(batch["input_ids"])
         seconds = time.perf_counter() - begun
     return {"clips": came, "seconds": seconds, "peak": memory.peak}
-
-
-# ----------------------------------------------------------------------------------------------------- captioning
-@job
-def captioning(*, clips: int, batch_sizes: list[int], repeats: int) -> dict:
-    """Clips a second of `caption`, one call a clip and batched: the tiny base's long answers to the same clips.
-
-    Returns:
-        ``one_by_one``: clips a second, median of the repeats; ``batched``: the same by batch size; ``equal``: the share
-        of batched answers that equal those to the clips one by one.
-    """
-    model, processor = load_model(quiet=True), load_processor()
-    sounds = [clip["audio"]["array"] for clip in load_captions("tiny", "test").take(clips)]
-    caption(model, processor, sounds[:2])  # warm up
-    alone: list[float] = []
-    batched: dict[str, list[float]] = {str(size): [] for size in batch_sizes}
-    same = 0
-    for _ in range(repeats):  # taken in turns, so that a busy minute of the machine hits all alike
-        begun = time.perf_counter()
-        expected = [caption(model, processor, sound) for sound in sounds]
-        alone.append(clips / (time.perf_counter() - begun))
-        for size in batch_sizes:
-            begun = time.perf_counter()
-            texts = caption(model, processor, sounds, batch_size=size)
-            batched[str(size)].append(clips / (time.perf_counter() - begun))
-            same += sum(text == other for text, other in zip(texts, expected, strict=True))
-    medians = {size: statistics.median(speeds) for size, speeds in batched.items()}
-    return {"one_by_one": statistics.median(alone), "batched": medians,
-            "equal": same / (clips * repeats * len(batch_sizes))}
 
 
 def main(arguments: list[str]) -> None:

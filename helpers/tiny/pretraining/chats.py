@@ -12,8 +12,10 @@ _TRAIT_PROMPTS = (traits.KIND_PROMPT, traits.PITCH_PROMPT, traits.RHYTHM_PROMPT)
 _NAMEABLE = frozenset(KNOWN_SOUNDS)
 
 
-def answers(scene: Scene) -> dict[str, str]:
+def answers(scene: Scene, rng: np.random.Generator) -> dict[str, str]:
     """Prompt -> right answer, for every question that the base model may be asked about this clip.
+
+    Where several wordings are right, ``rng`` draws one.
 
     No answer names a new sound: of a clip with one, the base is told how many sounds there are and what they are
     like, never what they are. Of timbres, which have no traits, it is told their number alone.
@@ -29,17 +31,18 @@ def answers(scene: Scene) -> dict[str, str]:
         found[captions.DESCRIBE_PROMPT] = captions.long_answer(labels, relation)
         found[captions.TAGS_PROMPT] = captions.tags(labels)
         found[captions.SOURCE_PROMPT] = captions.source_answer(labels, relation)
+        found[captions.STORY_PROMPT] = str(rng.choice(captions.stories(labels, relation)))
     return found
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> list[dict]:
     """One chat about a clip: mostly a description or tags first, if it can be named, then up to three questions."""
-    right = answers(scene)
+    right = answers(scene, rng)
     prompts = [str(prompt) for prompt in rng.permutation(list(right))]
     draw = rng.uniform()
-    if captions.DESCRIBE_PROMPT in right and draw < 0.75:
-        first = (captions.DESCRIBE_PROMPT if draw < 0.45 else
-                 captions.TAGS_PROMPT if draw < 0.6 else captions.SOURCE_PROMPT)
+    if captions.DESCRIBE_PROMPT in right and draw < 0.85:
+        first = (captions.DESCRIBE_PROMPT if draw < 0.35 else captions.STORY_PROMPT if draw < 0.65 else
+                 captions.TAGS_PROMPT if draw < 0.75 else captions.SOURCE_PROMPT)
         prompts = [first, *(prompt for prompt in prompts if prompt != first)]
     asked = prompts[: rng.choice([1, 2, 3, 4], p=[0.3, 0.3, 0.2, 0.2])]
     return turns([(prompt, right[prompt]) for prompt in asked], audio=True)

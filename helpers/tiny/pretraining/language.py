@@ -73,22 +73,24 @@ def answer_loss(model, embeddings, mask, labels) -> torch.Tensor:
 
 
 def teach_answers(model, processor, pools: list[tuple[float, list[Scene], list[torch.Tensor]]], steps: int,
-                  batch: int = 32, sentences: int = 24, peak: float = 1.5e-3) -> None:
+                  peak: float = 1.5e-3, seed: int = 2, batch: int = 32, sentences: int = 24) -> None:
     """Teach projector and language model to answer questions about clips and to read captions without any.
 
     Args:
         model, processor: the tiny AF3; its tower is not touched.
         pools: weight, clips and their encodings; each batch comes from one pool.
         steps: updates of the weights.
+        peak: highest learning rate.
+        seed: of clips, chats, and what is thrown away.
         batch: chats about clips an update.
         sentences: chats without a clip an update.
-        peak: highest learning rate.
     """
+    torch.manual_seed(seed)
     memory = Memory(model.config.audio_config.hidden_size, model.config.text_config.hidden_size)
     parameters = [*model.model.language_model.parameters(), *model.model.multi_modal_projector.parameters(),
                   *model.lm_head.parameters(), *memory.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.01, betas=(0.9, 0.98))
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(seed)
     weights = np.array([weight for weight, *_ in pools])
     progress = tqdm(range(steps), desc="answers", mininterval=10)
     for step in progress:
