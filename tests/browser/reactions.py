@@ -97,6 +97,8 @@ def _notebook_02(page) -> None:
     _says(explorer, "tokens are trained: A dog barks")
     explorer.get_by_label("labels", exact=True).select_option("the guide: everything but the sound")
     _says(explorer, re.compile("tokens are trained: .*Describe"))
+    explorer.get_by_label("labels", exact=True).select_option("this course: the answer alone")
+    _says(explorer, "tokens are trained: A dog barks")
     text.fill("")
     text.press("Enter")
     _says(explorer, "That did not work.")
