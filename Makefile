@@ -22,9 +22,11 @@ ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 lab: environment
 	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
 
-# The fast tests (about four minutes on two cores), and every notebook against its stored outputs.
+# The fast tests, a process a core (a file's tests stay together), then every notebook against its stored outputs, one
+# after another in a single process.
 test: tests-environment
-	"$(BIN)/python" -m pytest --nbval
+	"$(BIN)/python" -m pytest tests --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	"$(BIN)/python" -m pytest notebooks --nbval
 
 # The others: whole trainings, the full profile against a stand-in for the Hub, and what waits for time-outs.
 test-slow: tests-environment
@@ -40,7 +42,7 @@ test-browser: tests-environment
 soak: tests-environment
 	"$(BIN)/python" -m pytest tests -m soak
 
-# About 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
+# An estimated 12 minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment
 	"$(BIN)/python" -m tests.benchmarks
 

@@ -27,6 +27,8 @@ os.environ.update(
     # Kernels are other processes: they block the network at start-up, through sitecustomize.
     PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT / "tests" / "no_network"), os.environ.get("PYTHONPATH")])),
 )
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores: one thread each
+    os.environ["OMP_NUM_THREADS"] = "1"
 # Made once and reused where the caller says so; otherwise made for this run alone.
 os.environ.setdefault("COURSE_CACHE", str(_SCRATCH / "cache"))
 for name in ("COURSE_PROFILE", "COURSE_TRIAL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"):

@@ -19,7 +19,7 @@ _HOMES = {
     "audio.samples": ["AudioError", "AudioWarning", "as_samples", "load_audio", "validate_audio"],
     "audio.table": ["CaptionError"],
     "audio.captions": ["group_references", "load_captions"],
-    "audio.folder": ["FolderReport", "read_folder", "write_example_folder"],
+    "audio.folder": ["FolderReport", "read_folder"],
     "audio.sources": ["split_by_source"],
     "audio.order": ["ClipStream"],
     "tiny.own_sounds": ["write_own_folder"],
@@ -45,7 +45,7 @@ _HOMES = {
     "metrics.cider": ["cider_d"],
     "metrics.intervals": ["bootstrap_by_group", "bootstrap_difference", "bootstrap_interval"],
     "training.batches": ["check_batch"],
-    "training.checks": ["check_adapters", "check_training"],
+    "training.runs": ["check_adapters", "check_training"],
     "training.guard": ["TrainingError", "TrainingGuard"],
     "training.evaluation": ["CaptionEvaluation"],
     "training.resume": ["CheckpointError", "last_whole_checkpoint"],
@@ -84,7 +84,7 @@ FOR_YOUR_PROJECT = {
     "DESCRIBE_PROMPT", "FolderReport", "hub_access", "HubError", "LANGUAGE_MODEL_TARGETS",
     "last_whole_checkpoint", "NotEnoughMemory", "SAMPLING_RATE", "TrainingError", "validate_audio",
     "true_events", "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed", "browse_clips",
-    "choose_checkpointing", "trim_windows", "upload_clip", "write_example_folder",
+    "choose_checkpointing", "trim_windows", "upload_clip",
 }
 """Those that no notebook needs, but your own project may: errors to catch (their sentences say what to do), the
 course's constants, and the parts under `load_audio`, `load_model`, `read_folder` and the training command."""

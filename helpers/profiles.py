@@ -117,11 +117,9 @@ class Profile:
 
 
 PROFILES = {
-    "tiny": Profile(
-        name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=3e-3, warmup_steps=10, max_steps=300, batch_size=8,
-        gradient_accumulation_steps=1, logging_steps=10, eval_steps=100, save_steps=150, gradient_checkpointing=False,
-        caption_batch_size=32, least_changed=1.0, measured=True,
-    ),
+    "tiny": Profile(name="tiny", model_id=TINY, dataset_id=TINY, learning_rate=3e-3, warmup_steps=10, max_steps=300,
+                    batch_size=8, gradient_accumulation_steps=1, logging_steps=10, eval_steps=100, save_steps=150,
+                    gradient_checkpointing=False, caption_batch_size=32, least_changed=1.0, measured=True),
     "full": Profile(
         name="full", model_id="nvidia/audio-flamingo-3-hf", dataset_id="OpenSound/AudioCaps", learning_rate=1e-4,
         max_steps=500, batch_size=4, gradient_accumulation_steps=4, logging_steps=10, eval_steps=100, save_steps=250,
@@ -161,20 +159,15 @@ def check_change(name: str, value: object) -> object:
 
 def with_changes(profile: Profile, changes: str) -> Profile:
     """A profile for a trial, ``"field=value field=value ..."``; a ValueError if it cannot be understood."""
-    kinds, values = _kinds(), {}
+    values = {}
     for change in changes.replace(",", " ").split():
         name, _, text = change.partition("=")
-        if name not in kinds:
-            raise ValueError(f"COURSE_TRIAL has {change!r}, but a profile has no field {name!r} to change: write "
-                             f"field=value with fields from {', '.join(kinds)}.")
         with suppress(ValueError):  # "4", "1e-3", "true"; any other text is a text, or refused
-            text = text if kinds[name] not in (bool, int, float) else json.loads(text.lower())
+            text = json.loads(text.lower()) if _kinds().get(name) in (bool, int, float) else text
         try:
             values[name] = check_change(name, text)
-        except ValueError:
-            now = getattr(profile, name)
-            raise ValueError(f"COURSE_TRIAL has {change!r}, but {name} takes a value such as {now!r}: write "
-                             f"{name}={now}, for example.") from None
+        except ValueError as error:
+            raise ValueError(f"COURSE_TRIAL cannot hold {change!r} (write field=value): {error}") from None
     return _changed(profile, values, "trial") if values else profile
 
 

@@ -83,11 +83,9 @@ def _text(profile: Profile, evaluations: Sequence[dict], processes: int) -> str:
     base = _link(profile.model_id) if shared_base else TINY_TITLE.lower()
     use = _USE_OF_HUB.format(base=profile.model_id) if shared_base else _USE_OF_TINY
     own_sounds, shared_data = profile.dataset_id == TINY, is_hub_id(profile.dataset_id)
-    data = "Recordings that are not published here"
-    if own_sounds:
-        data = "Procedural sounds with captions in AudioCaps' style"
-    if shared_data:
-        data = _link(profile.dataset_id, "datasets/")
+    data = (_link(profile.dataset_id, "datasets/") if shared_data else
+            "Procedural sounds with captions in AudioCaps' style" if own_sounds else
+            "Recordings that are not published here")
     extent = "all clips to train on, and those of its validation split, if it has one, to evaluate on"
     if own_sounds or shared_data:
         extent = (f"the first {profile.train_clips:,} clips to train on, the next {profile.eval_clips:,} to evaluate "

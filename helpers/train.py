@@ -212,11 +212,8 @@ def measure(trainer, processor, profile: Profile, clips: list[dict]) -> str:
 
 
 def push_adapter(folder: Path, name: str) -> str:
-    """Upload a saved adapter with its processor to the repository ``name`` on the Hub, made private if there is none.
-
-    Returns:
-        The repository's address.
-    """
+    """Upload a saved adapter with its processor to the repository ``name`` on the Hub, made private if there is none;
+    the repository's address."""
     from huggingface_hub import HfApi
 
     repository = HfApi().create_repo(name, private=True, exist_ok=True)

@@ -13,7 +13,7 @@ from hub_client import Client, environment
 from torch.utils.data import DataLoader
 
 from helpers.audio.lanes import LaneStream
-from helpers.audio.order import SkipSeen
+from helpers.audio.order import SkipTrained
 from helpers.tiny.dataset import ensure_dataset
 
 STEP = 16
@@ -33,7 +33,7 @@ def taken(clips, processes: int, batch: int, count: int, workers: int = 0, **res
             stream.resume(**resumed)
         shard = IterableDatasetShard(stream, batch, num_processes=processes, process_index=process)
         loader = DataLoader(shard, batch_size=batch, num_workers=workers,
-                            collate_fn=SkipSeen(lambda rows: [row["n"] for row in rows]))
+                            collate_fn=SkipTrained(lambda rows: [row["n"] for row in rows]))
         found.append(list(islice(loader, count)))
     return found
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from helpers import CaptionError, load_captions
-from helpers.audio.order import SEEN, ClipStream, SkipSeen
+from helpers.audio.order import ALREADY_TRAINED, ClipStream, SkipTrained
 
 
 def numbers(length: int = 7, shards: int = 3):
@@ -18,7 +18,7 @@ def numbers(length: int = 7, shards: int = 3):
 
 def batches(stream: ClipStream, size: int, count: int, workers: int = 0) -> list:
     loader = DataLoader(stream, batch_size=size, num_workers=workers,
-                        collate_fn=SkipSeen(lambda rows: {"n": [row["n"] for row in rows]}))
+                        collate_fn=SkipTrained(lambda rows: {"n": [row["n"] for row in rows]}))
     return [batch for batch, _ in zip(loader, range(count), strict=False)]
 
 
@@ -79,7 +79,8 @@ def test_nothing_is_decoded_before_it_is_collated(monkeypatch):
     monkeypatch.setattr(data, "load_audio", lambda *_: pytest.fail("decoded"))
     stream = ClipStream(load_captions("tiny", "train").take(8), 4)
     stream.resume(1, {"clips": 4})
-    assert [clip if clip == SEEN else set(clip["audio"]) for clip in stream] == [SEEN] * 4 + [{"bytes", "path"}] * 4
+    seen = [clip if clip == ALREADY_TRAINED else set(clip["audio"]) for clip in stream]
+    assert seen == [ALREADY_TRAINED] * 4 + [{"bytes", "path"}] * 4
 
 
 def test_an_empty_stream_says_so():

@@ -16,7 +16,6 @@ from helpers import (
     check_chat,
     register_pipeline,
 )
-from helpers.captioning.captions import generate_answers
 
 CLIP = (0.1 * np.random.default_rng(0).standard_normal(2400)).astype(np.float32)
 
@@ -68,15 +67,12 @@ BAD_CHATS = {
 }
 
 
-
 @pytest.mark.parametrize("name", BAD_CHATS)
-def test_bad_chats(processor, base_model, name):
+def test_bad_chats(name):
     chat, message = BAD_CHATS[name]
     with pytest.raises(ChatError, match=message) as caught:
         check_chat(chat)
     one_sentence(caught.value)
-    with pytest.raises(ChatError):
-        generate_answers(base_model, processor, [chat])
 
 
 def captioned(text):

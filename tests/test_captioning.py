@@ -24,11 +24,11 @@ def test_one_clip_gives_a_text_and_many_give_a_list(base_model, processor, sound
     assert caption(base_model, processor, []) == []
 
 
-@pytest.mark.parametrize("size", [1, 3, 64])
-def test_batches_change_nothing_and_keep_the_order(base_model, processor, sounds, size):
+def test_batches_change_nothing_and_keep_the_order(base_model, processor, sounds):
     mixed = [sounds[0][:20_000], *sounds, np.concatenate([sounds[1], sounds[2]])]
     alone = [caption(base_model, processor, sound) for sound in mixed]
-    assert caption(base_model, processor, mixed, batch_size=size) == alone
+    for size in (3, 64):
+        assert caption(base_model, processor, mixed, batch_size=size) == alone, size
 
 
 def test_every_way_to_hand_over_a_clip(base_model, processor, sounds, test_clips, tmp_path):

@@ -46,12 +46,12 @@ def trapped():
 
 
 def test_captions_are_the_highest_scores(trapped, base_model, processor, test_clips):
-    for clip in test_clips[:3]:
+    for clip in test_clips[:2]:
         sound = clip["audio"]["array"]
-        expected = highest_scores(base_model, processor, sound, 24)
-        assert caption(trapped, processor, sound, max_new_tokens=24) == expected
+        expected = highest_scores(base_model, processor, sound, 12)
+        assert caption(trapped, processor, sound, max_new_tokens=12) == expected
         pipe = AudioTextToTextPipeline(trapped, processor=processor)
-        assert pipe(sound, max_new_tokens=24) == [{"generated_text": expected}]
+        assert pipe(sound, max_new_tokens=12) == [{"generated_text": expected}]
 
 
 def test_a_repetition_penalty_without_sampling_is_what_used_to_get_through(processor, test_clips):

@@ -130,11 +130,9 @@ def test_skipped_clips_are_never_decoded(monkeypatch):
     assert decoded == ["train00150.flac"]
 
 
-def test_streams_can_be_mapped_shuffled_and_repeated():
+def test_streams_can_be_mapped_and_repeated():
     stream = load_captions("tiny", "validation")
     assert next(iter(stream.map(lambda example: {"length": len(example["audio"]["array"])})))["length"] > 16_000
-    shuffled = [row["caption"] for row in stream.shuffle(seed=1, buffer_size=50).take(20)]
-    assert shuffled != [row["caption"] for row in stream.take(20)]
     assert [row["caption"] for row in stream.take(5)] == [row["caption"] for row in stream.take(5)]
 
 

@@ -55,7 +55,8 @@ def _all_exercises() -> dict[str, tuple[str, str, str]]:
 
 
 EXERCISES = _all_exercises()
-TRAINING = {"check_deaf_student", "check_resume"}
+SLOW = {"check_deaf_student": pytest.mark.slow}
+"""Trains 50 steps to know the answer."""
 
 
 @pytest.fixture(scope="module")
@@ -131,14 +132,13 @@ def test_an_untouched_stub_is_not_tried(name, world, capsys):
     assert said(name, EXERCISES[name][0], world, capsys) == "Not tried yet."
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in WRONG])
 def test_the_solution_is_right(name, world, capsys):
     assert said(name, "{solution}", world, capsys).startswith("Right: ")
 
 
-@pytest.mark.parametrize(
-    ("name", "answer", "sentence"), [(name, *wrong) for name, answers in WRONG.items() for wrong in answers]
-)
+@pytest.mark.parametrize(("name", "answer", "sentence"), [
+    pytest.param(name, *wrong, marks=SLOW.get(name, ())) for name, answers in WRONG.items() for wrong in answers])
 def test_wrong_answers_get_the_sentence_meant_for_them(name, answer, sentence, world, capsys):
     line = said(name, answer, world, capsys)
     assert line.startswith("Not yet: ") and sentence in line, line

@@ -233,9 +233,9 @@ def test_a_trial_changes_what_it_names_and_keeps_its_results_apart(monkeypatch):
 
 
 @pytest.mark.parametrize("changes, words", [
-    ("steps=4", "no field 'steps'.*max_steps"), ("max_steps", "max_steps takes a value such as 500"),
-    ("max_steps=many", "max_steps takes a value such as 500.*max_steps=500"), ("max_steps=-1", "takes a value"),
-    ("needs_gpu=perhaps", "needs_gpu takes a value such as True"), ("learning_rate=nan", "learning_rate takes a value"),
+    ("steps=4", "no field 'steps'.*max_steps"), ("max_steps", r"write field=value.*max_steps cannot be ''"),
+    ("max_steps=many", "cannot be 'many': it takes a whole number above 0"), ("max_steps=-1", "cannot be -1"),
+    ("needs_gpu=perhaps", "it takes True or False"), ("learning_rate=nan", "a number above 0 and below 1"),
     ("name=mine", "no field 'name'"), ("license=free", "no field 'license'"),
 ])
 def test_a_trial_that_cannot_be_understood(monkeypatch, changes, words):

@@ -109,10 +109,12 @@ def test_half_a_cache_is_not_enough(kernel, hub, served_model):
 def test_a_server_that_never_answers(kernel, hub, request, of, load):
     repository = request.getfixturevalue(of)
     hub.stalled = True
+    assert_works(kernel, "import helpers.hub; patience, helpers.hub.ANSWER_SECONDS = helpers.hub.ANSWER_SECONDS, 1")
     try:
         assert_told(kernel.run(load(repository)), "check the network", "tiny profile")
     finally:
         hub.stalled = False
+        assert_works(kernel, "helpers.hub.ANSWER_SECONDS = patience")
     assert_works(kernel, load(repository))
 
 

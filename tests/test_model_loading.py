@@ -12,10 +12,10 @@ from helpers.captioning.captions import caption
 from helpers.model import loading
 from helpers.model.architecture import TINY_FOLDER
 from helpers.tiny import NEW_SOUNDS, captions
-from helpers.tiny.pretrain import exact_answers, frame_targets, in_style, learning_rate, tokenize
 from helpers.tiny.pretraining.clips import NAMES
 from helpers.tiny.scenes import Event, Scene
 from helpers.tiny.sounds import SYNTHESIZERS
+from tools.pretrain import exact_answers, frame_targets, in_style, learning_rate, tokenize
 
 
 def test_the_shipped_weights_are_small_and_no_pickle(base_model):

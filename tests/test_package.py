@@ -35,14 +35,13 @@ def test_every_public_name_exists_and_has_words():
 
 
 FLOORS = ["profiles", "families", "hub", "metrics", "tiny", "audio", "chat", "model", "captioning", "training", "scale",
-          "show", "exercises", "setup", "sharing", "serve", "train", "tiny.pretrain"]
+          "show", "exercises", "setup", "sharing", "serve", "train"]
 """Rooms of the package from the general to the particular; a module imports from its own floor or from one below."""
 
 
 def _floor(module: str) -> int:
-    """Of ``helpers.room.module``; a module that is named itself has a floor of its own."""
-    name = module.removeprefix("helpers.")
-    return FLOORS.index(name if name in FLOORS else name.split(".")[0])
+    """Of ``helpers.room.module``."""
+    return FLOORS.index(module.split(".")[1])
 
 
 def _imports(path: Path) -> list[str]:

@@ -19,7 +19,6 @@ from helpers import (
     load_captions,
     read_folder,
     split_by_source,
-    write_example_folder,
 )
 from helpers.audio.sources import source_of
 from helpers.training.recipe import make_trainer, save_adapter
@@ -188,10 +187,3 @@ def test_tables_that_cannot_be_read(tmp_path):
         read_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder 'nowhere'"):
         read_folder(tmp_path / "nowhere")
-
-
-def test_the_example_folder_is_what_it_says(tmp_path, test_clips):
-    report = read_folder(write_example_folder(tmp_path / "walks", test_clips[:16]))
-    assert len(report.clips) == 14 and len(report.problems) == 2
-    assert {soundfile.info(path).samplerate for path in (tmp_path / "walks").glob("walk0[1-5]*")} >= {8_000, 96_000}
-    assert {clip["source"] for clip in report.clips} == {f"walk{number:02d}" for number in range(6)}

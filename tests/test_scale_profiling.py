@@ -24,7 +24,7 @@ def adapted(model):
 def test_each_phase_is_charged_with_its_own_time(adapted, processor, monkeypatch):
     """A pause put into one part shows up there and nowhere else."""
     base = adapted.base_model.model
-    pauses = {"decode": 0.3, "features": 0.6, "encoder": 0.9, "language model": 1.2}
+    pauses = {"decode": 0.2, "features": 0.4, "encoder": 0.6, "language model": 0.8}
 
     def slowed(function, seconds):
         return lambda *args, **kwargs: (time.sleep(seconds), function(*args, **kwargs))[1]
@@ -37,9 +37,9 @@ def test_each_phase_is_charged_with_its_own_time(adapted, processor, monkeypatch
     language_model = base.model.language_model
     monkeypatch.setattr(language_model, "forward", slowed(language_model.forward, pauses["language model"]))
     collate = slowed(AudioFlamingo3DataCollator(processor), pauses["features"])
-    paused = step_shares(profile_steps(adapted, collate, stream(), 2, steps=1, warmup=1))
+    paused = step_shares(profile_steps(adapted, collate, stream(), 2, steps=1, warmup=0))
     for phase in PHASES:
-        assert paused[phase][0] - plain[phase][0] == pytest.approx(pauses.get(phase, 0.0), abs=0.25), phase
+        assert paused[phase][0] - plain[phase][0] == pytest.approx(pauses.get(phase, 0.0), abs=0.19), phase
     assert sum(share for _, share in paused.values()) == pytest.approx(1)
 
 

@@ -61,9 +61,9 @@ def test_an_adapter_is_merged_first(adapter, base_model, processor, test_clips):
 
 
 @pytest.mark.parametrize("files, sentence", [
-    (None, "There is no folder 'served' to serve"),
+    (None, "There is no model '.*served'"),
     ([], "'served' holds no processor"),
-    (["processor_config.json"], "'served' holds neither a model .* nor an adapter"),
+    (["processor_config.json"], "'served' holds no model"),
 ])
 def test_folders_that_cannot_be_served_say_why(tmp_path, files, sentence):
     from helpers.serve.folder import load_for_serving
@@ -91,7 +91,7 @@ def test_an_adapter_without_a_base_is_refused(adapter, tmp_path):
 def test_code_in_a_served_folder_is_never_run(tmp_path):
     from helpers.serve.folder import load_for_serving
 
-    folder = shutil.copytree(TINY_FOLDER, tmp_path / "served")
+    folder = shutil.copytree(TINY_FOLDER, tmp_path / "served", ignore=shutil.ignore_patterns("digests.json"))
     (folder / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     for name, classes in (("config.json", {"AutoConfig": "theirs.C", "AutoModel": "theirs.M"}),
                           ("processor_config.json", {"AutoProcessor": "theirs.P"})):
@@ -116,7 +116,7 @@ def test_the_command_listens_on_this_machine_alone_unless_told_otherwise(capsys)
     assert main(["tiny", "--port", "99999"]) == 1
     assert "Cannot listen on 127.0.0.1, port 99999" in capsys.readouterr().err
     assert main(["no/such/folder", "--port", "0"]) == 1
-    assert capsys.readouterr().err == "There is no folder 'folder' to serve: check the path.\n"
+    assert capsys.readouterr().err.startswith("There is no model 'no/such/folder': give 'tiny', a folder")
 
 
 @pytest.mark.slow

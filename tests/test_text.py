@@ -146,7 +146,7 @@ def test_captioning_survives_any_prompt(base_model, processor):
 
 
 def test_a_chat_without_a_clip_can_be_encoded(processor):
-    """Pretraining shows captions without audio; `tiny.pretrain` has its clips encoded already."""
+    """Pretraining shows captions without audio; `tools.pretrain` has its clips encoded already."""
     chat = [{"role": "user", "content": "Write a caption."}, {"role": "assistant", "content": "A dog barks"}]
     ids, labels = encode_chat(processor, chat, [])
     assert processor.tokenizer.decode(ids).endswith("Write a caption.<|im_end|>\n<|im_start|>assistant\nA dog "

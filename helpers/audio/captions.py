@@ -82,10 +82,8 @@ def load_captions(source: str | os.PathLike, split: str = "train", keep: int | N
     elif Path(source).is_dir():
         stream = _load_folder(Path(source), split)
     elif not is_hub_id(source):
-        raise FileNotFoundError(
-            f"There is no folder {os.fspath(source)!r}: give a folder of audio files, a Hub id such as "
-            f"'OpenSound/AudioCaps', or {TINY!r}."
-        )
+        raise FileNotFoundError(f"There is no folder {os.fspath(source)!r}: give a folder of audio files, a Hub id "
+                                f"such as 'OpenSound/AudioCaps', or {TINY!r}.")
     else:
         stream = _load_hub(source, split) if keep is None else first_rows(
             source, split, keep, lambda revision: _load_hub(source, split, revision))

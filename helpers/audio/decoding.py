@@ -74,14 +74,8 @@ def _duration(container, stream) -> float | None:
 
 
 def probe(file: BinaryIO, name: str) -> float | None:
-    """Look at a file's header alone: whether it is audio, and about how long.
-
-    Returns:
-        Seconds, or ``None`` if the header does not say.
-
-    Raises:
-        AudioError: it is no audio that can be decoded.
-    """
+    """About how many seconds a file lasts by its header alone, or ``None`` if that does not say; `AudioError` if it is
+    no audio that can be decoded."""
     container, stream = _open(file, name)
     with container:
         return _duration(container, stream)
@@ -172,8 +166,7 @@ def decode(file: BinaryIO, name: str, start: float = 0.0, stop: float | None = N
             promise = (f" of the {promised:.2f} s that its header promises" if promised and promised > clock else
                        " of a longer recording")
             raise AudioError(f"{name} is cut short: it holds {clock:.2f} s{promise}; copy it again, or save what is "
-                             "there "
-                             "as a new file with any audio editor if its caption fits that.")
+                             "there as a new file with any audio editor if its caption fits that.")
     samples = mixer.finish()
     unfinished = sizes is not None and sizes[0] == 0 < sizes[1]
     return samples, remarks_on(name, mixer, samples, unfinished, faults.broken)

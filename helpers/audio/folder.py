@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
@@ -123,7 +119,7 @@ def read_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> Fo
     return _look_through(list_recordings(folder), hear)
 
 
-def scan_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> FolderReport:
+def scan_folder(folder: str | os.PathLike) -> FolderReport:
     """`read_folder` for folders that memory does not hold: only the headers are read, and clips decode when asked for.
 
     What shows in the samples alone (silence, a cut MP3 without a count of its frames) is found when a clip's turn
@@ -131,7 +127,7 @@ def scan_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> Fo
     """
     def hear(recording: Recording) -> tuple[list[dict], float, list[str]]:
         seconds = probe_audio(recording.path, recording.name) or 0.0
-        count = max(1, math.ceil(seconds / longest))
+        count = max(1, math.ceil(seconds / LONGEST_PIECE))
         edges = [seconds * number / count for number in range(count)] + [None]
         found = [_undecoded(recording, edges[number - 1], edges[number], _title(recording, number, count))
                  for number in range(1, count + 1)]
@@ -160,36 +156,3 @@ def columns_of(rows: Sequence[dict]) -> dict[str, list]:
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
             columns[key] = [None if value is None else str(value) for value in values]
     return columns
-
-
-_KINDS = [(".wav", 8_000), (".flac", 44_100), (".ogg", 16_000), (".mp3", 48_000), (".wav", 96_000), (".flac", 22_050),
-          (".mp3", 16_000), (".ogg", 48_000)]
-
-
-def write_example_folder(folder: str | os.PathLike, examples: Sequence[dict], clips_a_source: int = 3) -> Path:
-    """Stand-in for a learner's own folder: clips in all kinds of files, with a table, and two files that are broken.
-
-    Args:
-        folder: made if it is not there; files of the same names are overwritten.
-        examples: clips with ``audio`` and ``caption``; at least three.
-        clips_a_source: so many clips in a row count as cut from one recording.
-
-    Returns:
-        The folder. Every other file is stereo. The second file is cut short, and the third one's caption is empty.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for number, example in enumerate(examples):
-        suffix, rate = _KINDS[number % len(_KINDS)]
-        samples = soxr.resample(example["audio"]["array"], SAMPLING_RATE, rate)
-        name = f"walk{number // clips_a_source:02d}_{number % clips_a_source + 1}{suffix}"
-        soundfile.write(folder / name, np.stack([samples, 0.8 * samples], axis=1) if number % 2 else samples, rate)
-        if number == 1:
-            (folder / name).write_bytes((folder / name).read_bytes()[:30])
-        rows.append({"file_name": name, "caption": "" if number == 2 else example["caption"]})
-    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ["file_name", "caption"])
-        table.writeheader()
-        table.writerows(rows)
-    return folder

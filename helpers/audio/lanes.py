@@ -7,7 +7,7 @@ from itertools import count
 
 from datasets import IterableDataset
 
-from helpers.audio.order import BLOCK, SEEN, ClipStream
+from helpers.audio.order import ALREADY_TRAINED, BLOCK, ClipStream
 
 OTHERS = "a clip of another process"
 """Stands for a clip that this process does not take: nothing is read for it."""
@@ -46,7 +46,7 @@ class LaneStream(ClipStream):
 
     def _all_clips(self) -> Iterator[dict | str]:
         for _ in range(self._batches_seen * self.clips_per_batch):
-            yield SEEN
+            yield ALREADY_TRAINED
         given, lanes = self._position["clips"], {}
         for number in count(given):
             lane = number % self.lanes

@@ -76,29 +76,24 @@ class _Folder:
 
     def find(self, row: Row) -> tuple[str, Path | None, str | None]:
         """(name below the folder, file, what is wrong): either the file or the fault is ``None``."""
-        given, where = row.file_name, f"Row {row.number} of {row.table.name} names {row.file_name}"
-        base = row.table.parent.relative_to(self.folder)
-        name = (PurePosixPath(base.as_posix()) / given).as_posix()
-        file = self.exact.get(name) or self.by_spelling.get(_same(name))
-        if file is None and "\\" in given:  # a table that was made on Windows
-            given = given.replace("\\", "/")
-            name = (PurePosixPath(base.as_posix()) / given).as_posix()
+        where, base = f"Row {row.number} of {row.table.name} names {row.file_name}", row.table.parent
+        for given in (row.file_name, row.file_name.replace("\\", "/")):  # a table that was made on Windows
+            name = (PurePosixPath(base.relative_to(self.folder).as_posix()) / given).as_posix()
             file = self.exact.get(name) or self.by_spelling.get(_same(name))
+            if file:
+                break
         absolute = PurePosixPath(given).is_absolute() or PureWindowsPath(given).is_absolute()
         if absolute or ".." in PurePosixPath(given).parts:
-            return given, None, (f"{where}, which leads out of the folder {self.folder.name!r}: copy the file into "
-                                 "it, and "
-                                 "name it without its path.")
+            return given, None, (f"{where}, which leads out of the folder {self.folder.name!r}: copy the file into it, "
+                                 "and name it without its path.")
         if file is None:
             near = self.by_case.get(_same(name).casefold())
             hint = f" (there is {near}; capitals count)" if near else ""
-            return name, None, (f"{where}, which is not in {row.table.parent.name!r}{hint}: add the file, correct "
-                                "the name, or "
-                                "take the row out.")
+            return name, None, (f"{where}, which is not in {row.table.parent.name!r}{hint}: add the file, correct the "
+                                "name, or take the row out.")
         if file.is_symlink() and not file.resolve().is_relative_to(self.real):
             return name, None, (f"{where}, a link that leads out of the folder {self.folder.name!r}: copy the file "
-                                "itself "
-                                "into it.")
+                                "itself into it.")
         return file.relative_to(self.folder).as_posix(), file, None
 
 
@@ -124,9 +119,8 @@ def list_recordings(folder: str | os.PathLike) -> Listing:
     for table in find_tables(files, folder):
         rows = read_table(table)
         for column in sorted(_OURS & set().union(*(row.cells for row in rows)) - {"file_name", "caption", "source"}):
-            listing.remarks.append(f"The column {column!r} of {table.name} is not used: a clip has something of "
-                                   "that name "
-                                   "already.")
+            listing.remarks.append(f"The column {column!r} of {table.name} is not used: a clip has something of that "
+                                   "name already.")
         for row in rows:
             name, file, why = index.find(row) if row.file_name else (f"row {row.number} of {table.name}", None, None)
             why = row.problem() or why

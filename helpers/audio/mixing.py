@@ -80,14 +80,12 @@ def remarks_on(name: str, mixer: Mixer, samples: np.ndarray, unfinished: bool, b
     """What is odd about a clip, one sentence each; raises where nothing of it is left."""
     if mixer.channels > 1 and mixer.apart > 1e-8 * mixer.seconds and mixer.together < CANCELLED * mixer.apart:
         raise AudioError(f"The {mixer.channels} channels of {name} cancel each other out, so their mean is silence: "
-                         "keep "
-                         f"one channel, for example with ffmpeg -i {name} -af \"pan=mono|c0=c0\" one_channel.wav")
+                         f"keep one channel, for example with ffmpeg -i {name} -af \"pan=mono|c0=c0\" one_channel.wav")
     remarks = []
     seconds = len(samples) / SAMPLING_RATE
     if unfinished:
-        remarks.append(f"The header of {name} is unfinished, as if its recorder was switched off: all {seconds:.2f} "
-                       "s up "
-                       "to the end of the file are used.")
+        remarks.append(f"The header of {name} is unfinished, as if its recorder was switched off: all {seconds:.2f} s "
+                       "up to the end of the file are used.")
     if broken:
         remarks.append(f"{name} is damaged in {broken} place{'s' if broken > 1 else ''}, which "
                        f"{'are' if broken > 1 else 'is'} "
@@ -103,8 +101,7 @@ def remarks_on(name: str, mixer: Mixer, samples: np.ndarray, unfinished: bool, b
             remarks.append(f"{name} holds a constant {offset:.2f} and no sound: record it again, or leave it out."
                            if is_silent(samples) else
                            f"{name} swings around {offset:.2f} instead of 0 (a constant offset of the recorder): "
-                           "subtract "
-                           "the mean of its samples.")
+                           "subtract the mean of its samples.")
     return remarks
 
 

@@ -29,7 +29,7 @@ from helpers.profiles import SAMPLING_RATE
 BLOCK = 256
 """Clips that are shuffled together: of AudioCaps about 200 MB, of a folder only their names."""
 
-SEEN = "seen before the run was resumed"
+ALREADY_TRAINED = "seen before the run was resumed"
 """Stands for a clip of a step that is already done: nothing is read or decoded for it."""
 
 
@@ -82,7 +82,7 @@ class ClipStream(torch.utils.data.IterableDataset):
 
     def _all_clips(self) -> Iterator[dict | str]:
         for _ in range(self._batches_seen * self.clips_per_batch):
-            yield SEEN
+            yield ALREADY_TRAINED
         given = self._position["clips"]
         state = self._position.get("state") or self._state_at(given)
         while True:
@@ -144,7 +144,7 @@ class ClipStream(torch.utils.data.IterableDataset):
         return {"clips": clips} if state is None else {"clips": clips, "state": state}
 
     def resume(self, batches: int, position: dict[str, Any]) -> None:
-        """Begin the next iteration with ``batches`` batches of `SEEN`, and go on from ``position`` after them.
+        """Begin the next iteration with ``batches`` batches of `ALREADY_TRAINED`, then go on from ``position``.
 
         Args:
             batches: batches that the reader will throw away, as ``Trainer`` does when it resumes.
@@ -155,14 +155,14 @@ class ClipStream(torch.utils.data.IterableDataset):
         self._states.clear()
 
 
-class SkipSeen:
-    """Around a collator: an empty batch for clips that are `SEEN`, and the collator's own for all others."""
+class SkipTrained:
+    """Around a collator: an empty batch for clips that are `ALREADY_TRAINED`, and the collator's own for all others."""
 
     def __init__(self, collate):
         self.collate = collate
 
     def __call__(self, examples: list) -> dict[str, torch.Tensor]:
-        return {} if examples[0] == SEEN else self.collate(examples)
+        return {} if examples[0] == ALREADY_TRAINED else self.collate(examples)
 
 
 class SkipUnusable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,8 +55,7 @@ def name_sources(captions: Mapping[str, Sequence[str]]) -> tuple[dict[str, str],
         return sources, None
     example = Path(next(iter(alone.values()))[0]).name
     return sources, (f"Each of {sum(map(len, alone.values()))} files such as {example} counts as a recording of its "
-                     "own: if "
-                     "several were cut from one, say so in a column 'source', or the score measures memory.")
+                     "own: if several were cut from one, say so in a column 'source', or the score measures memory.")
 
 
 def _says_what_is_heard(source: str, names: Sequence[str], captions: Mapping[str, Sequence[str]]) -> bool:
@@ -83,14 +83,11 @@ def split_by_source(clips: Sequence[dict], share: float = 0.2, seed: int = 0) ->
     """
     if not 0 < share < 1:
         raise ValueError(f"share is {share}, but it has to lie between 0 and 1, such as 0.2.")
-    sizes: dict[str, int] = {}
-    for clip in clips:
-        sizes[clip["source"]] = sizes.get(clip["source"], 0) + 1
+    sizes = Counter(clip["source"] for clip in clips)
     if len(sizes) < 2:
         raise ValueError(f"All {len(clips)} clips come from {len(sizes)} source ({', '.join(sizes)}), so there is "
-                         "nothing to "
-                         "evaluate on that was not trained on: add a column 'source' to the table that tells "
-                         "recordings apart.")
+                         "nothing to evaluate on that was not trained on: add a column 'source' to the table that "
+                         "tells recordings apart.")
     shuffled = sorted(sizes, key=lambda source: hashlib.sha256(f"{seed}:{source}".encode()).digest())
     chosen, count = set(), 0
     for source in shuffled:

@@ -55,8 +55,7 @@ class Row:
             return f"{where} names no file: fill in its file_name, or take the row out."
         if self.extra:
             return (f"{where} ({self.file_name}) has more cells than the table has columns: put a caption that has "
-                    "commas "
-                    "in it between double quotes.")
+                    "commas in it between double quotes.")
         if not self.captions:
             return f"{where} ({self.file_name}) has no caption: write one, or take the row out."
         return None
@@ -71,8 +70,7 @@ def find_tables(files: Sequence[Path], folder: Path) -> list[Path]:
     tables = [file for file in files if file.stem.lower() == "metadata" and file.suffix.lower() in TABLE_SUFFIXES]
     if not tables:
         raise CaptionError(f"The folder {folder.name!r} has no metadata.csv or metadata.jsonl: add one with the "
-                           "columns "
-                           "file_name and caption, one row a clip.")
+                           "columns file_name and caption, one row a clip.")
     beside: dict[Path, Path] = {}
     for table in tables:
         if table.parent in beside:
@@ -129,9 +127,8 @@ def _read_separated(table: Path) -> list[Row]:
     try:
         lines = [line for line in reader if any(cell.strip() for cell in line)]
     except csv.Error as error:
-        raise CaptionError(f"{table.name} cannot be read at line {reader.line_num} ({error}): is there a double "
-                           "quote that "
-                           "is never closed, or one inside a caption that is not written twice?") from None
+        raise CaptionError(f"{table.name} cannot be read at line {reader.line_num} ({error}): is there a double quote "
+                           "that is never closed, or one inside a caption that is not written twice?") from None
     columns = [cell.strip() for cell in lines[0]] if lines else []
     _unique(table, columns)
     rows = []
@@ -149,25 +146,19 @@ def _read_json(table: Path) -> list[Row]:
         _unique(table, [key for key, _ in pairs])
         return dict(pairs)
 
-    place = "line 1"
-    try:
-        if text.lstrip().startswith("["):
-            found = json.loads(text, object_pairs_hook=cells)
-        else:  # split at line feeds alone: captions may hold other signs that Python takes for the end of a line
-            found = []
-            for number, line in enumerate(text.split("\n"), start=1):
-                place = f"line {number}"
-                if line.strip():
-                    found.append(json.loads(line, object_pairs_hook=cells))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise CaptionError(f"{table.name} cannot be read at {place} ({error}): each line of it has to be one whole "
-                           "row, "
-                           'such as {"file_name": "a.wav", "caption": "A dog barks"}.') from None
+    example, array, found = '{"file_name": "a.wav", "caption": "A dog barks"}', text.lstrip().startswith("["), []
+    # Split at line feeds alone: captions may hold other signs that Python takes for the end of a line.
+    for number, line in enumerate([text] if array else text.split("\n"), start=1):
+        try:
+            found += [json.loads(line, object_pairs_hook=cells)] if line.strip() else []
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise CaptionError(f"{table.name} cannot be read at line {number} ({error}): each line of it has to be "
+                               f"one whole row, such as {example}.") from None
+    found = found[0] if array else found
     for number, row in enumerate(found, start=1):
         if not isinstance(row, dict):
-            raise CaptionError(f"Row {number} of {table.name} is {json.dumps(row)[:40]}, not an object: write each "
-                               "row as "
-                               '{"file_name": "a.wav", "caption": "A dog barks"}.')
+            raise CaptionError(f"Row {number} of {table.name} is {json.dumps(row)[:40]}, not an object: write each row "
+                               f"as {example}.")
     return [Row(table, number, row) for number, row in enumerate(found, start=1)]
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
 from helpers.audio.windows import accept_trimmed, trim_windows
 from helpers.captioning.decoding import GREEDY
 from helpers.captioning.overflow import check_scores
-from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
+from helpers.chat import check_text, encode_chats, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 
@@ -33,45 +34,34 @@ def is_many(audio: Any) -> bool:
     return isinstance(audio, list | tuple)
 
 
-def generate_answers(model, processor: ProcessorMixin, chats: list[list[dict]], **generate_kwargs) -> list[str]:
-    """Continue each chat with one answer of the assistant.
+def in_batches(clips: Sequence, batch_size: int) -> list[Sequence]:
+    """Clips, so many at a time; a ``ValueError`` where that is no number of clips."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a "
+                         "batch.")
+    return [clips[start : start + batch_size] for start in range(0, len(clips), batch_size)]
 
-    Args:
-        model: an AF3, with or without an adapter, on any device.
-        processor: its processor.
-        chats: chats that end in a user's turn, with one clip each (see `check_chat`). What they say is plain text to
-            the model, the names of control tokens too.
-        **generate_kwargs: passed to ``model.generate``.
 
-    Returns:
-        One text a chat: the new tokens only, special tokens removed.
-
-    Raises:
-        ChatError, AudioError: a chat or its clip cannot be used; the message says which, why and what to do.
-    """
-    if not chats:
-        return []
-    longest = longest_clip(processor)
-    checked = [check_chat(chat, f"chat {number}", longest=longest) for number, chat in enumerate(chats)]
-    inputs = encode_chats(processor, checked, ask=True)
+def encode_questions(model, processor: ProcessorMixin, chats: list[list[dict]]) -> BatchFeature:
+    """Checked chats that end in a user's turn as what ``model.generate`` takes: see `encode_chats`."""
+    inputs = encode_chats(processor, chats, ask=True)
     if accept_trimmed(model):
         trim_windows(inputs)
     # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
-    inputs = inputs.to(model.device, model.dtype)
+    return inputs.to(model.device, model.dtype)
+
+
+def new_tokens(model, inputs: BatchFeature, **generate_kwargs) -> torch.Tensor:
+    """Ids ``(B, new tokens)`` of an answer to each question; greedy and at most 100 unless told otherwise."""
+    greedy = {} if generate_kwargs.get("do_sample") else GREEDY
     with torch.inference_mode():
-        tokens = model.generate(**inputs, **{**check_scores(model), **generate_kwargs})
-    return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        tokens = model.generate(**inputs, **{"max_new_tokens": 100, **greedy, **check_scores(model), **generate_kwargs})
+    return tokens[:, inputs["input_ids"].shape[1] :]
 
 
-def caption(
-    model,
-    processor: ProcessorMixin,
-    audio: np.ndarray | str | os.PathLike | dict | Sequence,
-    prompt: str = DESCRIBE_PROMPT,
-    batch_size: int = 8,
-    progress: Callable | None = None,
-    **generate_kwargs,
-) -> str | list[str]:
+def caption(model, processor: ProcessorMixin, audio: np.ndarray | str | os.PathLike | dict | Sequence,
+            prompt: str = DESCRIBE_PROMPT, batch_size: int = 8, progress: Callable | None = None,
+            **generate_kwargs) -> str | list[str]:
     """Ask the model about one clip or many; greedy unless told otherwise.
 
     Args:
@@ -93,23 +83,19 @@ def caption(
         ValueError: ``batch_size`` is less than 1, or no whole number.
         CaptioningInterrupted: stopped by hand while a list was under way; its ``answers`` keep what was finished.
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a "
-                         "batch.")
     check_text(prompt, "The prompt")
-    options = {"max_new_tokens": 100, **({} if generate_kwargs.get("do_sample") else GREEDY), **generate_kwargs}
     longest, many = longest_clip(processor), is_many(audio)
     named = [(clip, f"Clip {number}") for number, clip in enumerate(audio)] if many else [(audio, "The clip")]
     clips = [as_samples(clip, name, longest) for clip, name in named]
     order = sorted(range(len(clips)), key=lambda number: len(clips[number]))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = in_batches(order, batch_size)
     answers: list[str | None] = [None] * len(clips)
     was_training = model.training
     model.eval()  # dropout would make every answer a different one
     try:
         for batch in progress(batches) if progress else batches:
-            chats = [make_chat(clips[number], prompt) for number in batch]
-            texts = generate_answers(model, processor, chats, **options)
+            inputs = encode_questions(model, processor, [make_chat(clips[number], prompt) for number in batch])
+            texts = processor.batch_decode(new_tokens(model, inputs, **generate_kwargs), skip_special_tokens=True)
             for number, text in zip(batch, texts, strict=True):
                 answers[number] = text
     except KeyboardInterrupt:

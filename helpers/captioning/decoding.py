@@ -9,12 +9,11 @@ GREEDY = {
     # What bends the scores whether or not there is sampling. (A penalty of None would be filled in from the model's own
     # configuration where these stand in a configuration and not in a call; 1 is a penalty that changes nothing.)
     "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0,
-    **dict.fromkeys((
-        "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
-        "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id",
-        "forced_eos_token_id", "exponential_decay_length_penalty", "min_length", "min_new_tokens", "guidance_scale",
-        "watermarking_config", "renormalize_logits", "remove_invalid_values", "penalty_alpha", "dola_layers",
-    )),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "sequence_bias",
+                     "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id",
+                     "exponential_decay_length_penalty", "min_length", "min_new_tokens", "guidance_scale",
+                     "watermarking_config", "renormalize_logits", "remove_invalid_values", "penalty_alpha",
+                     "dola_layers")),
 }
 """Arguments of ``generate`` that make it take the token with the highest score, whatever the model's own generation
 configuration says: ``None`` switches a knob off.

@@ -16,11 +16,7 @@ class FloatOverflow(ArithmeticError):
 
 
 class CheckFirstScores(LogitsProcessor):
-    """Looks at the scores of the first new token, once in each call of ``generate``.
-
-    Args:
-        dtype: of the model, for the message.
-    """
+    """Looks at the scores of the first new token, once in each call of ``generate``; ``dtype`` is the model's."""
 
     def __init__(self, dtype: torch.dtype):
         self.dtype, self._checked = dtype, False
@@ -32,12 +28,11 @@ class CheckFirstScores(LogitsProcessor):
             sound = scores.isfinite().all(dim=-1) & (scores.amax(dim=-1) > scores.amin(dim=-1))
             if not sound.all():
                 name = str(self.dtype).removeprefix("torch.")
-                raise FloatOverflow(
-                    f"The scores of the first token are no numbers in {int((~sound).sum())} of {len(sound)} clips: the "
-                    f"model's numbers are too large for {name}, or its weights are damaged; load it with "
-                    "load_model(..., dtype=torch.float32), with quantize=True besides where memory is short, or with "
-                    "dtype=torch.bfloat16, which reaches as far as float32."
-                )
+                raise FloatOverflow(f"The scores of the first token are no numbers in {int((~sound).sum())} of "
+                                    f"{len(sound)} clips: the model's numbers are too large for {name}, or its weights "
+                                    "are damaged; load it with load_model(..., dtype=torch.float32), with "
+                                    "quantize=True besides where memory is short, or with dtype=torch.bfloat16, which "
+                                    "reaches as far as float32.")
         return scores
 
 

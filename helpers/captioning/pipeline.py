@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from transformers import GenerationConfig, Pipeline
+from transformers import BatchFeature, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from helpers.audio.samples import as_samples
-from helpers.audio.windows import accept_trimmed, trim_windows
-from helpers.captioning.captions import is_many
-from helpers.captioning.decoding import GREEDY
-from helpers.captioning.overflow import check_scores
-from helpers.chat import check_chat, check_text, encode_chats, longest_clip, make_chat
+from helpers.captioning.captions import encode_questions, in_batches, is_many, new_tokens
+from helpers.chat import check_chat, check_text, longest_clip, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 
 TASK = "audio-text-to-text"
-
-
-@dataclass
-class _Batch:
-    """Chats that go through the model together."""
-
-    chats: list[list[dict]]
 
 
 def _is_message(item: Any) -> bool:
@@ -48,8 +37,6 @@ class AudioTextToTextPipeline(Pipeline):
     _load_tokenizer = False
     _load_feature_extractor = False
     _load_image_processor = False
-    _pipeline_calls_generate = True
-    _default_generation_config = GenerationConfig(max_new_tokens=100)
 
     def _sanitize_parameters(self, generate_kwargs: dict | None = None, max_new_tokens: int | None = None, **unknown):
         if unknown:
@@ -61,13 +48,9 @@ class AudioTextToTextPipeline(Pipeline):
         return {}, {"generate_kwargs": options}, {}
 
     def __call__(self, audio: Any, text: str = DESCRIBE_PROMPT, batch_size: int = 8, **kwargs) -> list[dict[str, str]]:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}, but it takes at least one clip, a whole number, to make a "
-                             "batch.")
-        chats = self._chats(audio, text, longest_clip(self.processor))
-        if not chats:
+        batches = in_batches(self._chats(audio, text, longest_clip(self.processor)), batch_size)
+        if not batches:
             return []
-        batches = [_Batch(chats[start : start + batch_size]) for start in range(0, len(chats), batch_size)]
         # batch_size=1 for the base class: the processor has to pad a whole batch itself, on the left.
         return [answer for answers in super().__call__(batches, batch_size=1, **kwargs) for answer in answers]
 
@@ -78,24 +61,14 @@ class AudioTextToTextPipeline(Pipeline):
             return [make_chat(as_samples(audio, longest=longest), text)]
         if audio and _is_message(audio[0]):
             return [check_chat(audio, longest=longest)]
-        return [
-            check_chat(item, f"chat {number}", longest=longest) if is_many(item) and item and _is_message(item[0])
-            else make_chat(as_samples(item, f"Clip {number}", longest), text)
-            for number, item in enumerate(audio)
-        ]
+        return [check_chat(item, f"chat {number}", longest=longest) if is_many(item) and item and _is_message(item[0])
+                else make_chat(as_samples(item, f"Clip {number}", longest), text) for number, item in enumerate(audio)]
 
-    def preprocess(self, batch: _Batch) -> dict:
-        inputs = encode_chats(self.processor, batch.chats, ask=True)
-        if accept_trimmed(self.model):
-            trim_windows(inputs)
-        return inputs.to(dtype=self.model.dtype)  # floats alone; integers keep their type
+    def preprocess(self, chats: list[list[dict]]) -> BatchFeature:
+        return encode_questions(self.model, self.processor, chats)
 
-    def _forward(self, inputs: dict, generate_kwargs: dict) -> dict:
-        if not generate_kwargs.get("do_sample"):
-            generate_kwargs = {**GREEDY, **generate_kwargs}
-        generate_kwargs = {**check_scores(self.model), **generate_kwargs}
-        tokens = self.model.generate(**inputs, **self._prepare_generate_kwargs(generate_kwargs))
-        return {"new_tokens": tokens[:, inputs["input_ids"].shape[1] :]}
+    def _forward(self, inputs: BatchFeature, generate_kwargs: dict) -> dict:
+        return {"new_tokens": new_tokens(self.model, inputs, **generate_kwargs)}
 
     def postprocess(self, outputs: dict) -> list[dict[str, str]]:
         texts = self.processor.batch_decode(outputs["new_tokens"], skip_special_tokens=True)

@@ -43,9 +43,8 @@ def encode_text(tokenizer, text: str) -> list[int]:
     return [token.id for word in words for token in backend.model.tokenize(word)]
 
 
-def encode_chat(
-    processor: ProcessorMixin, chat: list[dict], clip_ids: list[int], ask: bool = False
-) -> tuple[list[int], list[int]]:
+def encode_chat(processor: ProcessorMixin, chat: list[dict], clip_ids: list[int],
+                ask: bool = False) -> tuple[list[int], list[int]]:
     """Token ids and labels of one chat.
 
     Args:

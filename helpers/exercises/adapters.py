@@ -39,20 +39,15 @@ def check_lora_parameters(lora_parameters: Callable, model) -> str:
             real = down.weight.numel() + module.lora_B[adapter].weight.numel()
             said = number(call(lora_parameters, inputs, outputs, rank), f"lora_parameters({inputs}, {outputs}, {rank})")
             if said == rank * inputs * outputs:
-                raise Wrong(
-                    "you multiply the two sides: that is more than the whole matrix has; A is rank × inputs, B is "
-                    "outputs × rank."
-                )
+                raise Wrong("you multiply the two sides: that is more than the whole matrix has; A is rank × inputs, B "
+                            "is outputs × rank.")
             if said == inputs * outputs:
                 raise Wrong("that is the frozen matrix: LoRA leaves it alone and adds two thin ones.")
             if said == 2 * rank * inputs and inputs != outputs:
                 raise Wrong("you take both as wide as the inputs: B has one row for each output.")
             if said != real:
-                raise Wrong(
-                    f"for {inputs} inputs, {outputs} outputs and rank {rank} you say {said:,.0f}, the adapter has "
-                    f"{real:,}: count A "
-                    "and B one by one."
-                )
+                raise Wrong(f"for {inputs} inputs, {outputs} outputs and rank {rank} you say {said:,.0f}, the adapter "
+                            f"has {real:,}: count A and B one by one.")
             total, true, matrices = total + said, true + real, matrices + 1
     if not matrices:
         raise Wrong("the model has no adapter: run the cell that puts it on.")
@@ -71,11 +66,7 @@ def curve_rates() -> list[float]:
 
 @exercise
 def check_whose_curve(rates: Mapping[str, float]) -> str:
-    """Which of the `unlabelled_curves` belongs to which learning rate.
-
-    Args:
-        rates: the reader's answer: ``"A"``, ``"B"``, ``"C"`` -> rate.
-    """
+    """Which of the `unlabelled_curves` belongs to which learning rate. ``rates``: ``"A"``, ``"B"``, ``"C"`` -> rate."""
     true = {name: recorded_runs()[run]["rate"] for name, run in _CURVES.items()}
     if set(rates) != set(true):
         raise Wrong(f"name a rate for each of {', '.join(true)}.")
@@ -83,22 +74,14 @@ def check_whose_curve(rates: Mapping[str, float]) -> str:
     if sorted(said.values()) != sorted(true.values()):
         raise Wrong(f"the rates are {', '.join(f'{rate:g}' for rate in curve_rates())}, each used once.")
     if said == true:
-        return (
-            "; ".join(
-                f"at {true[name]:g} ({name}) the commonest caption is "
-                f"“{recorded_runs()[run]['commonest'] or '(not a word)'}”"
-                for name, run in _CURVES.items()
-            )
-            + "."
-        )
+        commonest = {name: recorded_runs()[run]["commonest"] or "(not a word)" for name, run in _CURVES.items()}
+        found = (f"at {true[name]:g} ({name}) the commonest caption is “{commonest[name]}”" for name in true)
+        return "; ".join(found) + "."
     fast = max(true, key=true.get)
     if said[fast] != true[fast]:
         claimed = next(name for name in said if said[name] == true[fast])
-        raise Wrong(
-            f"{claimed} was not the fastest, {fast} was: far too high a rate throws the weights about, so the loss "
-            f"hardly "
-            "falls."
-        )
+        raise Wrong(f"{claimed} was not the fastest, {fast} was: far too high a rate throws the weights about, so the "
+                    "loss hardly falls.")
     raise Wrong("the two smaller rates are exchanged: too small a rate goes the same way, only slower.")
 
 
@@ -113,11 +96,12 @@ def shuffled_captions(examples: list[dict], seed: int = 0) -> list[dict]:
 
 @functools.lru_cache(maxsize=1)
 def deaf_student(profile: Profile, steps: int = 50, clips: int = 400) -> dict[str, float]:
-    """Train on shuffled captions and measure: loss before and after, F1 and style of captions of clips that were
-    held out.
+    """Train on shuffled captions and measure: loss before and after, F1 and style on held-out clips.
 
     Takes about half a minute in the tiny profile; done once, then remembered.
     """
+    from transformers import PrinterCallback
+
     from helpers.audio.captions import load_captions
     from helpers.audio.vocabulary import load_vocabulary
     from helpers.captioning.captions import caption
@@ -130,23 +114,13 @@ def deaf_student(profile: Profile, steps: int = 50, clips: int = 400) -> dict[st
     held_out = list(stream.skip(profile.train_clips).take(40))
     processor, model = load_processor(profile.model_id), load_model(profile.model_id, quiet=True)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(
-            profile,
-            model,
-            processor,
-            Path(folder),
-            train=train,
-            max_steps=steps,
-            save_strategy="no",
-            logging_steps=10,
-            disable_tqdm=True,
-        )
-        trainer.remove_callback(__import__("transformers").PrinterCallback)
+        trainer = make_trainer(profile, model, processor, Path(folder), train=train, max_steps=steps,
+                               save_strategy="no", logging_steps=10, disable_tqdm=True)
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    texts = caption(
-        trainer.model, processor, [clip["audio"] for clip in held_out], batch_size=profile.caption_batch_size
-    )
+    texts = caption(trainer.model, processor, [clip["audio"] for clip in held_out],
+                    batch_size=profile.caption_batch_size)
     scores = event_scores(texts, held_out, load_vocabulary(profile.dataset_id))
     return {"first loss": losses[0], "last loss": losses[-1], "f1": scores.f1, "style": scores.style}
 
@@ -165,11 +139,8 @@ def check_deaf_student(prediction: Mapping[str, float], profile: Profile) -> str
     if not 0 <= f1 <= 1:
         raise Wrong(f"F1 lies between 0 and 1, and you say {f1:g}.")
     got = deaf_student(profile)
-    found = (
-        f"the loss fell from {got['first loss']:.2f} to {got['last loss']:.2f}, {got['style']:.0%} of the captions "
-        f"are in style, and "
-        f"F1 is {got['f1']:.2f}"
-    )
+    found = (f"the loss fell from {got['first loss']:.2f} to {got['last loss']:.2f}, {got['style']:.0%} of the "
+             f"captions are in style, and F1 is {got['f1']:.2f}")
     if loss > (got["first loss"] + got["last loss"]) / 2:
         raise Wrong(f"{found}: most of a loss is style, and style can be learned without listening.")
     if f1 > got["f1"] + 0.25:

@@ -1,8 +1,7 @@
 """What every check of an exercise shares: one sentence in answer to whatever stands in the reader's cell.
 
 An untouched stub is not an error: "Not tried yet." An answer that is wrong is told what is wrong with it, one that
-raises is
-told what it raised; nothing that a reader writes stops the notebook.
+raises is told what it raised; nothing that a reader writes stops the notebook.
 """
 
 from __future__ import annotations
@@ -34,11 +33,8 @@ def is_stub(answer) -> bool:
     code = getattr(answer, "__code__", None)
     # `...`, `pass` and a docstring leave nothing behind but "return None".
     idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
-    return (
-        code is not None
-        and {step.opname for step in dis.get_instructions(code)} <= idle
-        and set(code.co_consts) <= {None, ..., answer.__doc__}
-    )
+    return (code is not None and {step.opname for step in dis.get_instructions(code)} <= idle
+            and set(code.co_consts) <= {None, ..., answer.__doc__})
 
 
 def call(function: Callable, *args):
@@ -58,9 +54,8 @@ def call(function: Callable, *args):
     except NotImplementedError:
         raise NotTried from None
     except Exception as error:
-        raise Wrong(
-            f"{name} raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        ) from None
+        raise Wrong(f"{name} raised {type(error).__name__}: "
+                    f"{str(error).splitlines()[0] if str(error) else 'no message'}") from None
     if answer is None:
         raise Wrong(f"{name} returns nothing: let it end with return and the answer.")
     if answer is ...:
@@ -69,11 +64,7 @@ def call(function: Callable, *args):
 
 
 def number(answer, what: str = "The answer") -> float:
-    """An answer as a number.
-
-    Raises:
-        Wrong: it is none.
-    """
+    """An answer as a number; `Wrong` if it is none."""
     answer = answer.item() if hasattr(answer, "item") and getattr(answer, "size", 1) == 1 else answer
     if not isinstance(answer, Real) or isinstance(answer, bool):
         raise Wrong(f"{what} is {answer!r}, but it has to be a number.")
@@ -102,9 +93,7 @@ def exercise(check: Callable[..., str]) -> Callable[..., None]:
         except Wrong as wrong:
             print(f"Not yet: {wrong}")
         except Exception as error:  # an answer of another kind than the check can look at
-            print(
-                f"Not yet: your answer could not be looked at ({type(error).__name__}: {error}); compare its form "
-                f"with the task."
-            )
+            print(f"Not yet: your answer could not be looked at ({type(error).__name__}: {error}); compare its form "
+                  "with the task.")
 
     return run

@@ -25,15 +25,11 @@ def check_whale(wrong: dict, studio: np.ndarray, rate: int = 44_100) -> str:
     if array.ndim != 1:
         raise Wrong(f"the array has the shape {array.shape}: mix the channels down to one first, with .mean(axis=1).")
     if wrong["sampling_rate"] != SAMPLING_RATE:
-        raise Wrong(
-            f"you say {wrong['sampling_rate']} Hz, which is the truth: the mistake is to claim {SAMPLING_RATE} Hz."
-        )
+        raise Wrong(f"you say {wrong['sampling_rate']} Hz, which is the truth: the mistake is to claim {SAMPLING_RATE} "
+                    "Hz.")
     if len(array) != len(studio):
-        raise Wrong(
-            f"the array has {len(array):,} samples, the recording {len(studio):,}: you resampled it, which is what "
-            f"keeps "
-            "a dog a dog; leave the samples as they are."
-        )
+        raise Wrong(f"the array has {len(array):,} samples, the recording {len(studio):,}: you resampled it, which is "
+                    "what keeps a dog a dog; leave the samples as they are.")
     times = len(array) / SAMPLING_RATE / (len(studio) / rate)
     return f"it lasts {times:.2f} times as long, every pitch is {times:.2f} times too low, and nothing complained."
 
@@ -41,15 +37,10 @@ def check_whale(wrong: dict, studio: np.ndarray, rate: int = 44_100) -> str:
 def leaky_rows() -> tuple[list[dict], list[dict], list[str]]:
     """Two lists of rows, as a data set has them, and the three recordings that are in both under other ids and
     captions."""
-    row = "A dog barks", "Rain falls", "A bell rings", "Wind blows", "A cow moos", "A clock ticks"
-    train = [
-        {"audiocap_id": 100 + n, "youtube_id": f"clip{n:03d}", "start_time": 30, "caption": row[n % 6]}
-        for n in range(20)
-    ]
-    test = [
-        {"audiocap_id": 900 + n, "youtube_id": f"clip{500 + n}", "start_time": 30, "caption": row[n % 6]}
-        for n in range(12)
-    ]
+    words = "A dog barks", "Rain falls", "A bell rings", "Wind blows", "A cow moos", "A clock ticks"
+    train, test = ([{"audiocap_id": row + n, "youtube_id": f"clip{clip + n:03d}", "start_time": 30,
+                     "caption": words[n % 6]} for n in range(count)]
+                   for row, clip, count in ((100, 0, 20), (900, 500, 12)))
     planted = ["clip003", "clip008", "clip017"]
     for place, video in zip((2, 5, 9), planted, strict=True):
         test[place] |= {"youtube_id": video, "caption": "Somebody else's words"}
@@ -58,29 +49,20 @@ def leaky_rows() -> tuple[list[dict], list[dict], list[str]]:
 
 @exercise
 def check_leak(leak: Callable) -> str:
-    """Recordings that are in both halves, whatever their row numbers and captions.
-
-    Args:
-        leak: the reader's function: (rows to train on, rows to test on) -> ``youtube_id`` of what is in both.
-    """
+    """Recordings that are in both halves, whatever their row numbers and captions. ``leak``: (rows to train on, rows to
+    test on) -> ``youtube_id`` of what is in both."""
     train, test, planted = leaky_rows()
-    found = call(leak, train, test)
-    found = set(map(str, found))
+    found = set(map(str, call(leak, train, test)))
     captions = {row["caption"] for row in train} & {row["caption"] for row in test}
     if found & captions:
-        raise Wrong(
-            "you compare captions: two dogs may bark in the same words, and one dog be described in two ways; "
-            "compare what "
-            "names the recording."
-        )
+        raise Wrong("you compare captions: two dogs may bark in the same words, and one dog be described in two ways; "
+                    "compare what names the recording.")
     if not found:
-        raise Wrong(
-            "you found none, but three are planted: the row numbers (audiocap_id) are new, the recording is not."
-        )
+        raise Wrong("you found none, but three are planted: the row numbers (audiocap_id) are new, the recording is "
+                    "not.")
     if found != set(planted):
-        raise Wrong(
-            f"you found {len(found)} recordings, but three are planted: return the youtube_id of each that is in both."
-        )
+        raise Wrong(f"you found {len(found)} recordings, but three are planted: return the youtube_id of each that is "
+                    "in both.")
     return f"{', '.join(planted)} are in both halves, under new row numbers and new captions."
 
 
@@ -97,15 +79,11 @@ def check_placeholders(placeholders: Callable, processor) -> str:
     for seconds in (0.5, 3.48, 0.51, 0.54, 1.5 * window + 0.11, 2.2 * window + 0.07):
         said = number(call(placeholders, seconds), f"placeholders({seconds:g})")
         clip = np.zeros(round(seconds * SAMPLING_RATE), np.float32)
-        text = processor.apply_chat_template(
-            [[{"role": "user", "content": [{"type": "audio", "audio": clip}]}]], tokenize=True, return_dict=True
-        )
+        text = processor.apply_chat_template([[{"role": "user", "content": [{"type": "audio", "audio": clip}]}]],
+                                             tokenize=True, return_dict=True)
         true = int((text["input_ids"] == processor.audio_token_id).sum())
         if said == true:
             continue
-        raise Wrong(
-            f"for {seconds:g} s you say {said:g}, the processor {true}: the frames are halved twice, and rounded "
-            f"each time, "
-            "first up, then down."
-        )
+        raise Wrong(f"for {seconds:g} s you say {said:g}, the processor {true}: the frames are halved twice, and "
+                    "rounded each time, first up, then down.")
     return "the same as the processor for six lengths, two of them longer than one window."

@@ -57,8 +57,7 @@ def check_faults(faults: Mapping[str, object]) -> str:
 
     Args:
         faults: the reader's answer: ``"wrong rate"`` -> file, ``"no caption"`` -> file, ``"in both halves"`` -> two
-            files. Files by
-            their place in the folder, such as ``"train/take00.wav"``, or by their name alone.
+            files. Files by their place in the folder, such as ``"train/take00.wav"``, or by their name alone.
     """
     if set(faults) != {"wrong rate", "no caption", "in both halves"}:
         raise Wrong('name the files: {"wrong rate": ..., "no caption": ..., "in both halves": (..., ...)}.')
@@ -66,11 +65,8 @@ def check_faults(faults: Mapping[str, object]) -> str:
     def names(answer) -> set[str]:
         return {Path(str(name)).name for name in ([answer] if isinstance(answer, str | Path) else answer)}
 
-    true = {
-        "no caption": {_name(_SILENT_ROW)},
-        "wrong rate": {_name(_MISLABELLED)},
-        "in both halves": {_name(n) for n in _TWICE},
-    }
+    true = {"no caption": {_name(_SILENT_ROW)}, "wrong rate": {_name(_MISLABELLED)},
+            "in both halves": {_name(n) for n in _TWICE}}
     hints = {
         "no caption": "read_folder names it, or the table does",
         "wrong rate": "its header is readable and read_folder is content; compare the rates, or listen for a sound "

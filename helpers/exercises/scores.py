@@ -14,32 +14,23 @@ from helpers.metrics.intervals import bootstrap_difference, bootstrap_interval
 
 @exercise
 def check_clips_needed(clips_needed: Callable) -> str:
-    """How many clips an interval of a given width takes.
-
-    Args:
-        clips_needed: the reader's function: (width now, clips now, width wanted) -> clips.
-    """
+    """How many clips an interval of a given width takes. ``clips_needed``: (width now, clips now, width wanted) ->
+    clips."""
     for width, clips, wanted in ((0.4, 50, 0.1), (0.2, 200, 0.1), (0.3, 100, 0.15)):
         said = number(call(clips_needed, width, clips, wanted), f"clips_needed({width}, {clips}, {wanted})")
         true = clips * (width / wanted) ** 2
         if close(said, clips * width / wanted, 0.02):
-            raise Wrong(
-                f"from {width} to {wanted} you say {said:.0f} clips: that grows linearly, but the width shrinks with "
-                f"the square root of "
-                "the number of clips."
-            )
+            raise Wrong(f"from {width} to {wanted} you say {said:.0f} clips: that grows linearly, but the width "
+                        "shrinks with the square root of the number of clips.")
         if not close(said, true, 0.2):
-            raise Wrong(
-                f"{clips} clips give a width of {width}; for {wanted} it takes about {true:.0f}, and you say "
-                f"{said:.0f}."
-            )
+            raise Wrong(f"{clips} clips give a width of {width}; for {wanted} it takes about {true:.0f}, and you say "
+                        f"{said:.0f}.")
     return "an interval half as wide takes four times the clips."
 
 
 def black_boxes(real: Callable[[np.ndarray], str], captions: Sequence[str]) -> dict[str, Callable[[np.ndarray], str]]:
-    """Three captioners under the names A, B and C: one listens, one never does but says something else each time,
-    one always says
-    the same.
+    """Three captioners under the names A, B and C: one listens, one never does but says something else each time, one
+    always says the same.
 
     Args:
         real: samples -> caption, by a model.
@@ -71,16 +62,10 @@ def check_black_boxes(verdict: Mapping[str, str], boxes: Mapping[str, Callable],
         raise Wrong(f"{verdict['repeats']} does not always say the same: ask it about several clips.")
     changed = sum(boxes[verdict["listens"]](clip) != boxes[verdict["listens"]](np.zeros_like(clip)) for clip in clips)
     if not changed:
-        raise Wrong(
-            f"{verdict['listens']} says of silence what it says of the clip, each time: fluent captions and a fair "
-            f"CIDEr-D "
-            "are no proof of listening; change the sound and keep the length."
-        )
-    return (
-        f"{verdict['listens']} changed {changed} of {len(clips)} answers when the sound was gone; {verdict['deaf']} "
-        f"says of "
-        "silence what it says of the clip."
-    )
+        raise Wrong(f"{verdict['listens']} says of silence what it says of the clip, each time: fluent captions and a "
+                    "fair CIDEr-D are no proof of listening; change the sound and keep the length.")
+    return (f"{verdict['listens']} changed {changed} of {len(clips)} answers when the sound was gone; "
+            f"{verdict['deaf']} says of silence what it says of the clip.")
 
 
 @exercise
@@ -101,9 +86,6 @@ def check_paired(pair: tuple[Sequence[float], Sequence[float]]) -> str:
     if one.low > other.high or other.low > one.high:
         raise Wrong(f"the intervals {one} and {other} do not even touch: bring the two models closer together.")
     if not difference.excludes_zero:
-        raise Wrong(
-            f"the intervals overlap, but the paired difference {difference} holds zero: let one model be better by a "
-            f"little on "
-            "almost every clip, and let the clips differ a lot."
-        )
+        raise Wrong(f"the intervals overlap, but the paired difference {difference} holds zero: let one model be "
+                    "better by a little on almost every clip, and let the clips differ a lot.")
     return f"{one} and {other} overlap, yet the difference is {difference}: the clips vary, the gap does not."

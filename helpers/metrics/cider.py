@@ -8,7 +8,7 @@ model-based scores use aac-metrics, in an environment of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,8 +20,8 @@ def _ngrams(tokens: Sequence[str], n: int) -> list[Counter]:
     return [Counter(zip(*(tokens[start:] for start in range(length)), strict=False)) for length in range(1, n + 1)]
 
 
-def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]], n: int = 4, sigma: float = 6.0,
-            tokenizer: Callable[[str], list[str]] = tokenize) -> np.ndarray:
+def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]], n: int = 4,
+            sigma: float = 6.0) -> np.ndarray:
     """CIDEr-D of each caption: do its n-grams agree with people's, weighted by how telling each n-gram is?
 
     Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015, sections 3 and 5
@@ -38,7 +38,6 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]], n: int
         references: what people wrote, one or more texts a clip.
         n: longest n-gram.
         sigma: tolerance for a difference in length, in words.
-        tokenizer: text to words. `tokenize` needs no Java; see there.
 
     Returns:
         Scores from 0 to 10, shape ``(clips,)``, float64. Their mean is the score that papers print.
@@ -51,7 +50,7 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]], n: int
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"The references of clip {number} are {'one string' if len(texts) else 'empty'}: give a "
                              "list of one or more texts a clip.")
-    cooked = [[_ngrams(tokenizer(text), n) for text in texts] for texts in references]
+    cooked = [[_ngrams(tokenize(text), n) for text in texts] for texts in references]
     frequency = Counter(gram for texts in cooked for gram in set().union(*(grams for text in texts for grams in text)))
     clips = np.log(len(captions))
     idf = {gram: clips - np.log(count) for gram, count in frequency.items()}
@@ -64,7 +63,7 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]], n: int
 
     scores = np.zeros(len(captions))
     for clip, (text, texts) in enumerate(zip(captions, cooked, strict=True)):
-        ours, our_norms, our_length = weigh(_ngrams(tokenizer(text), n))
+        ours, our_norms, our_length = weigh(_ngrams(tokenize(text), n))
         for theirs, their_norms, their_length in map(weigh, texts):
             penalty = np.exp(-((our_length - their_length) ** 2) / (2 * sigma**2))
             for mine, my_norm, other, other_norm in zip(ours, our_norms, theirs, their_norms, strict=True):

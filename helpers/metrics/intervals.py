@@ -2,7 +2,7 @@
 
 ``scipy.stats.bootstrap`` was weighed: nothing here needs scipy otherwise (143 MB installed), its samples are single
 numbers and not rows of counts, and one drawing without a value (no clip with two sounds in a row) makes its whole
-interval NaN. What it would spare are the three lines of `_draw`.
+interval NaN. What it would spare are three lines.
 """
 
 from __future__ import annotations
@@ -33,23 +33,6 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def _draw(statistic: Callable[[np.ndarray], float], clips: int, confidence: float, resamples: int,
-          seed: int) -> Interval:
-    """The percentile interval of ``statistic``, which is given the numbers of the clips drawn."""
-    if clips < 2:
-        raise ValueError(f"There are scores of {clips} clips: an interval takes at least two, and says little below "
-                         "30.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}, but it has to lie between 0 and 1, such as 0.95.")
-    rng, value = np.random.default_rng(seed), float(statistic(np.arange(clips)))
-    drawn = np.array([statistic(rng.integers(clips, size=clips)) for _ in range(resamples)])
-    drawn = drawn[~np.isnan(drawn)]  # a drawing without any clip that the statistic can be computed on says nothing
-    if not len(drawn):
-        return Interval(value, float("nan"), float("nan"), confidence)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, float(low), float(high), confidence)
-
-
 def bootstrap_interval(per_clip: Sequence | np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean,
                        confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """A confidence interval by drawing clips with replacement (the percentile bootstrap; Efron and Tibshirani, "An
@@ -65,27 +48,35 @@ def bootstrap_interval(per_clip: Sequence | np.ndarray, statistic: Callable[[np.
     Raises:
         ValueError: fewer than two clips, or a confidence outside 0 to 1.
     """
-    rows = np.asarray(per_clip)
-    return _draw(lambda chosen: statistic(rows[chosen]), len(rows), confidence, resamples, seed)
+    rows, rng = np.asarray(per_clip), np.random.default_rng(seed)
+    if len(rows) < 2:
+        raise ValueError(f"There are scores of {len(rows)} clips: an interval takes at least two, and says little "
+                         "below 30.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, but it has to lie between 0 and 1, such as 0.95.")
+    drawn = np.array([statistic(rows[rng.integers(len(rows), size=len(rows))]) for _ in range(resamples)])
+    drawn = drawn[~np.isnan(drawn)]  # a drawing without any clip that the statistic can be computed on says nothing
+    sides = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(drawn, sides) if len(drawn) else (np.nan, np.nan)
+    return Interval(float(statistic(rows)), float(low), float(high), confidence)
 
 
 def bootstrap_difference(ours: Sequence | np.ndarray, theirs: Sequence | np.ndarray,
-                         statistic: Callable[[np.ndarray], float] = np.mean, confidence: float = 0.95,
-                         resamples: int = 1000, seed: int = 0) -> Interval:
+                         statistic: Callable[[np.ndarray], float] = np.mean, **options) -> Interval:
     """A confidence interval of ``statistic(ours) - statistic(theirs)`` over the same clips.
 
     Each draw takes the same clips for both: a clip that is hard for one model is mostly hard for the other, so the
     difference is far surer than the two numbers are.
 
-    ``ours`` and ``theirs`` are of the same clips in the same order (else ``ValueError``); for the rest see
+    ``ours`` and ``theirs`` are of the same clips in the same order (else ``ValueError``); ``options`` are those of
     `bootstrap_interval`.
     """
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     if len(ours) != len(theirs):
         raise ValueError(f"There are scores of {len(ours)} and of {len(theirs)} clips: compare two models on the same "
                          "clips.")
-    return _draw(lambda chosen: statistic(ours[chosen]) - statistic(theirs[chosen]), len(ours), confidence, resamples,
-                 seed)
+    return bootstrap_interval(np.arange(len(ours)), lambda chosen: statistic(ours[chosen]) - statistic(theirs[chosen]),
+                              **options)
 
 
 def bootstrap_by_group(per_clip: Sequence | np.ndarray, groups: Sequence[str],

@@ -46,11 +46,7 @@ class CaptionStatistics:
 
 
 def caption_statistics(captions: Sequence[str]) -> CaptionStatistics:
-    """Length and variety of captions; words as `tokenize` finds them.
-
-    Raises:
-        ValueError: there are no captions.
-    """
+    """Length and variety of captions; words as `tokenize` finds them. A ``ValueError`` where there are no captions."""
     one_each(captions, captions)
     words = [tokenize(text) for text in captions]
     lengths = [len(tokens) for tokens in words]

@@ -16,10 +16,9 @@ from helpers.profiles import SAMPLING_RATE, TINY
 TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "weights"
 FULL_SIZE = "nvidia/audio-flamingo-3-hf"
 
-FULL_SIZE_TEXT = {
-    "model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
-    "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 151_672, "tie_word_embeddings": False,
-}
+FULL_SIZE_TEXT = {"model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
+                  "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 151_672,
+                  "tie_word_embeddings": False}
 """Language model of AF3: Qwen2.5-7B with AF3's extra tokens. The audio encoder is at its class's defaults. What does
 not change a shape (the base of the rotary embedding, the longest sequence) is left out: this counts, it does not
 run."""
@@ -32,26 +31,19 @@ MOST_WINDOWS = 20
 
 
 def read_config(model_id: str, **options) -> PreTrainedConfig:
-    """The configuration of a model; for the course's own two, without the Hub.
-
-    Args:
-        model_id: ``"tiny"``, the id of AF3, another Hub id, or a folder.
-        **options: for ``from_pretrained``.
-    """
+    """The configuration of a model (``"tiny"``, a Hub id or a folder); for the course's own two, without the Hub.
+    ``options`` are for ``from_pretrained``."""
     if model_id == FULL_SIZE:
         return AudioFlamingo3Config(text_config=dict(FULL_SIZE_TEXT))
     source = TINY_FOLDER if model_id == TINY else model_id
     return AutoConfig.from_pretrained(source, **options)  # nosec B615: a revision is among the options, if asked for
 
 
-def build_on_meta(
-    config: PreTrainedConfig | str = FULL_SIZE, dtype: torch.dtype = torch.bfloat16
-) -> PreTrainedModel:
-    """The model on the meta device: every shape, no numbers, and so no memory and nothing to download.
+def build_on_meta(config: PreTrainedConfig | str = FULL_SIZE) -> PreTrainedModel:
+    """The model in bfloat16 on the meta device: every shape, no numbers, and so no memory and nothing to download.
 
     Args:
         config: a configuration, or what `read_config` takes.
-        dtype: of the parameters.
 
     Returns:
         The model in eval mode. ``get_peft_model(..., low_cpu_mem_usage=True)`` puts an adapter on it that takes no
@@ -61,7 +53,7 @@ def build_on_meta(
     # The configuration of a model that is on a GPU may ask for an attention that the meta device does not have.
     config._attn_implementation = "sdpa"
     default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+    torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device("meta"):
             model = family_of(config).model_class(config).eval()

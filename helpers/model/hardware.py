@@ -47,15 +47,8 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def choose_hardware(
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-    *,
-    model: Profile | str = TINY,
-    quantize: bool | None = None,
-    attention: str | None = None,
-    device_map: str | dict | None = None,
-) -> Hardware:
+def choose_hardware(device: str | None = None, dtype: torch.dtype | None = None, *, model: Profile | str = TINY,
+                    quantize: bool | None = None, attention: str | None = None) -> Hardware:
     """The best way to load a model on this machine, judged by what its devices can do and by their free memory.
 
     - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK``
@@ -75,7 +68,6 @@ def choose_hardware(
         model: a profile or a model id, for the estimate.
         quantize: ``True`` or ``False`` to overrule the choice; then nothing is estimated.
         attention: ``"sdpa"``, ``"flash_attention_2"`` or ``"eager"`` to overrule the choice.
-        device_map: passed on to ``from_pretrained`` as it is.
 
     Raises:
         NotEnoughMemory: not even in 4 bits can captions be generated on the GPU.
@@ -98,11 +90,9 @@ def choose_hardware(
         reason += f"; {why}" if why else ""
     elif quantize:
         reason += "; the language model in 4-bit NF4, as you asked"
-    return Hardware(
-        device=device, dtype=dtype, reason=reason, quantize=bool(quantize),
-        attention=attention or _choose_attention(dtype, gpus),
-        device_map=device_map or ("auto" if len(gpus) > 1 else {"": gpus[0]} if gpus else {"": device}),
-    )
+    return Hardware(device=device, dtype=dtype, reason=reason, quantize=bool(quantize),
+                    attention=attention or _choose_attention(dtype, gpus),
+                    device_map="auto" if len(gpus) > 1 else {"": gpus[0] if gpus else device})
 
 
 def distributed_rank() -> int | None:

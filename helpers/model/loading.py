@@ -86,17 +86,9 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
             TINY_FOLDER if model_id == TINY else model_id, trust_remote_code=False, **pinned, **options)
 
 
-def load_model(
-    model_id: str = TINY,
-    *,
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-    quantize: bool | None = None,
-    attention: str | None = None,
-    device_map: str | dict | None = None,
-    revision: str | None = None,
-    quiet: bool = False,
-) -> PreTrainedModel:
+def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.dtype | None = None,
+               quantize: bool | None = None, attention: str | None = None, revision: str | None = None,
+               quiet: bool = False) -> PreTrainedModel:
     """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
 
     In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
@@ -105,7 +97,7 @@ def load_model(
 
     Args:
         model_id: ``"tiny"`` for the model shipped with the course, a Hub id, or a folder.
-        device, dtype, quantize, attention, device_map: overrule the choice (see `choose_hardware`). A merge wants
+        device, dtype, quantize, attention: overrule the choice (see `choose_hardware`). A merge wants
             ``quantize=False``: adding an adapter to 4-bit matrices rounds most of it away.
         revision: of a model on the Hub, its branch, tag or commit.
         quiet: do not print the line that says what was chosen and why.
@@ -127,7 +119,7 @@ def load_model(
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
     with hub_access(model_id) as options, _progress_bars(shown=not local):
         hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
-                                   attention=attention, device_map=device_map)
+                                   attention=attention)
         if stored_in_4_bit:
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
         kind = family_of(read_config(model_id, **pinned, **options)).model_class
@@ -188,11 +180,7 @@ def spare_audio_tower(model: PreTrainedModel) -> None:
     then keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains
     nothing. With no input layer to name, it is passed over; the token embeddings are enough.
     """
-    model.model.audio_tower.get_input_embeddings = _no_input_layer
-
-
-def _no_input_layer() -> None:
-    return None
+    model.model.audio_tower.get_input_embeddings = lambda: None
 
 
 def _relative(folder: Path) -> str:
@@ -242,8 +230,5 @@ def _keep_packing(model: torch.nn.Module) -> None:
     On those, the first forward pass in eval mode repacks each matrix for a kernel without a backward pass: after an
     evaluation, the next training step fails in the middle of autograd.
     """
-    import bitsandbytes
-
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
+    for name in quantized_modules(model):
+        model.get_submodule(name).support_avx512bf16_for_cpu = False

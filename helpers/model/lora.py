@@ -43,13 +43,11 @@ class LoraReport:
         return sum(self.trainable.values())
 
     def __str__(self) -> str:
-        lines = [f"{'part':<16}{'parameters':>15}{'trainable':>13}{'adapters':>10}"]
-        for part in self.parameters:
-            lines.append(f"{part:<16}{self.parameters[part]:>15,}{self.trainable[part]:>13,}"
-                         f"{sum(self.adapters[part].values()):>10}")
-        lines.append(f"{'all':<16}{sum(self.parameters.values()):>15,}{self.total_trainable:>13,}"
-                     f"{sum(sum(kinds.values()) for kinds in self.adapters.values()):>10}")
-        return "\n".join(lines)
+        rows = [(part, self.parameters[part], self.trainable[part], kinds.total())
+                for part, kinds in self.adapters.items()]
+        rows.append(("all", *map(sum, list(zip(*rows, strict=True))[1:])))
+        lines = [f"{part:<16}{count:>15,}{trained:>13,}{adapters:>10}" for part, count, trained, adapters in rows]
+        return "\n".join([f"{'part':<16}{'parameters':>15}{'trainable':>13}{'adapters':>10}", *lines])
 
 
 def full_shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
@@ -87,10 +85,7 @@ def lora_report(model: torch.nn.Module) -> LoraReport:
 
 def _same_base(recorded: str | None, loaded: str) -> bool:
     """Hub ids are compared whole, paths by their last three parts: the same folder may sit elsewhere."""
-    def ending(name: str) -> list[str]:
-        return Path(name).parts[-3:]
-
-    return isinstance(recorded, str) and ending(recorded) == ending(loaded)
+    return isinstance(recorded, str) and Path(recorded).parts[-3:] == Path(loaded).parts[-3:]
 
 
 PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json")

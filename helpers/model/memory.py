@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,10 +27,8 @@ PROMPT_TOKENS, ANSWER_TOKENS = 40, 40
 """Text around the audio, and positions whose logits are kept: the system prompt, role tags and question, which take
 about 30, and the longest caption of a batch, which few in AudioCaps exceed."""
 
-GPU_MEMORY = {
-    "T4 16 GB": 14.56 * GIB, "L4 24 GB": 22.03 * GIB, "A100 40 GB": 39.50 * GIB, "A100 80 GB": 79.14 * GIB,
-    "H100 80 GB": 79.10 * GIB,
-}
+GPU_MEMORY = {"T4 16 GB": 14.56 * GIB, "L4 24 GB": 22.03 * GIB, "A100 40 GB": 39.50 * GIB, "A100 80 GB": 79.14 * GIB,
+              "H100 80 GB": 79.10 * GIB}
 """Bytes that PyTorch can address on each GPU, as its own out-of-memory messages report them ("GPU 0 has a total
 capacity of ..."): less than on the box, because of error correction and the driver."""
 
@@ -121,13 +118,11 @@ def _shapes_of(config: PreTrainedConfig | str) -> _Shapes:
 _known_shapes = lru_cache(maxsize=4)(_shapes_of)
 
 
-def estimate_memory(
-    model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtype: torch.dtype = torch.bfloat16,
-    quantize: bool = False, training: bool = True, batch_size: int | None = None, clip_seconds: float = 10.0,
-    checkpointing: bool | None = None, trim_logits: bool = True, prompt_tokens: int = PROMPT_TOKENS,
-    answer_tokens: int = ANSWER_TOKENS, rank: int | None = None, dropout: float | None = None, new_tokens: int = 100,
-    device: str = "cuda",
-) -> MemoryEstimate:
+def estimate_memory(model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtype: torch.dtype = torch.bfloat16,
+                    quantize: bool = False, training: bool = True, batch_size: int | None = None,
+                    clip_seconds: float = 10.0, checkpointing: bool | None = None, trim_logits: bool = True,
+                    prompt_tokens: int = PROMPT_TOKENS, answer_tokens: int = ANSWER_TOKENS, rank: int | None = None,
+                    dropout: float | None = None, new_tokens: int = 100, device: str = "cuda") -> MemoryEstimate:
     """Count the bytes of a run on one device. Nothing is downloaded, and no weight is made.
 
     Args:
@@ -172,11 +167,10 @@ def estimate_memory(
     if not training:
         step = generating_bytes(shapes.config, batch_size, length, new_tokens, size, unpacked)
         return MemoryEstimate(weights, adapters, 0, 0, encoder, *step)
-    kept, working, logits = training_bytes(
-        shapes.config, batch_size, length, answer_tokens if trim_logits else length, size, unpacked,
-        profile.gradient_checkpointing if checkpointing is None else checkpointing, rank,
-        profile.lora_dropout if dropout is None else dropout, device,
-    )
+    kept, working, logits = training_bytes(shapes.config, batch_size, length, answer_tokens if trim_logits else length,
+                                           size, unpacked,
+                                           profile.gradient_checkpointing if checkpointing is None else checkpointing,
+                                           rank, profile.lora_dropout if dropout is None else dropout, device)
     if size < 4:
         kept += adapters // 2  # autocast makes a 16-bit copy of each adapter matrix and keeps it for the step
     optimizer = 2 * adapters + 4 * 2 * len(shapes.adapted)
@@ -211,13 +205,11 @@ class Fit:
                    for use, (fits, estimate) in found.items()}}
 
 
-def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequence[str] = tuple(GPU_MEMORY),
-                 **settings) -> list[Fit]:
+def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, **settings) -> list[Fit]:
     """Which way of loading fits which GPU, to train and to caption.
 
     Args:
         model: as for `estimate_memory`.
-        gpus: keys of `GPU_MEMORY`; any other is a ``ValueError``.
         **settings: for `estimate_memory`, such as ``clip_seconds`` or ``checkpointing``.
 
     Returns:
@@ -225,13 +217,10 @@ def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, gpus: Sequ
         ``show_table([fit.row() for fit in ...])`` shows them.
     """
     rows = []
-    for gpu in gpus:
-        if gpu not in GPU_MEMORY:
-            raise ValueError(f"There is no memory size on record for the GPU {gpu!r}: choose among "
-                             f"{', '.join(GPU_MEMORY)}, or add it to GPU_MEMORY.")
+    for gpu, memory in GPU_MEMORY.items():
         dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float32
         for quantize, loading in ((False, str(dtype).removeprefix("torch.")), (True, "4-bit")):
             options = {"dtype": dtype, "quantize": quantize, **settings}
             training, captioning = (estimate_memory(model, training=use, **options) for use in (True, False))
-            rows.append(Fit(gpu, loading, int(GPU_MEMORY[gpu] * (1 - HEADROOM)), training, captioning))
+            rows.append(Fit(gpu, loading, int(memory * (1 - HEADROOM)), training, captioning))
     return rows

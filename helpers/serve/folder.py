@@ -8,7 +8,6 @@ from pathlib import Path
 from transformers import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
-from helpers.hub import is_hub_id
 from helpers.model.architecture import TINY_FOLDER
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import AdapterError, check_adapter
@@ -29,19 +28,11 @@ def load_for_serving(source: str) -> tuple[PreTrainedModel, ProcessorMixin]:
         AdapterError, HubError, NotEnoughMemory: see `check_adapter` and `load_model`.
     """
     folder = Path(source)
-    if source == TINY or is_hub_id(source):
-        return load_model(source), load_processor(source)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder.name!r} to serve: check the path.")
-    if not (folder / "processor_config.json").is_file():
+    if source != TINY and folder.is_dir() and not (folder / "processor_config.json").is_file():
         raise FileNotFoundError(f"The folder {folder.name!r} holds no processor (processor_config.json): save it "
                                 "beside the weights with processor.save_pretrained, as notebook 10 does.")
-    if (folder / "adapter_config.json").is_file():
-        return _merged(folder), load_processor(source)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"The folder {folder.name!r} holds neither a model (config.json) nor an adapter "
-                                "(adapter_config.json): save one there first, as notebook 10 does.")
-    return load_model(source), load_processor(source)
+    is_adapter = (folder / "adapter_config.json").is_file()
+    return _merged(folder) if is_adapter else load_model(source), load_processor(source)
 
 
 def _merged(folder: Path) -> PreTrainedModel:

@@ -16,6 +16,9 @@ from helpers.profiles import ROOT
 READY = "Ready at "
 """What the server's line begins with that says that it answers; the address follows."""
 
+PATIENCE = 600
+"""Seconds to wait for that: a large model takes minutes to load."""
+
 
 class ServerProcess:
     """A running ``python -m helpers.serve``: use it in ``with``, or call `stop`. It ends with this Python at the last.
@@ -25,20 +28,18 @@ class ServerProcess:
         command: the command that was run, as one would type it.
     """
 
-    def __init__(self, source: str | os.PathLike, *options: str, port: int = 0, patience: float = 600):
+    def __init__(self, source: str | os.PathLike, *options: str):
         """Start it and wait until it answers.
 
         Args:
             source: what the command takes as FOLDER.
-            *options: more of its options, such as ``"--allow-paths"``.
-            port: 0 takes a free one.
-            patience: seconds to wait. A large model takes minutes to load.
+            *options: more of its options, such as ``"--allow-paths"``; it takes a free port unless they name one.
 
         Raises:
-            RuntimeError: it ended by itself, with what it said last; or it was not ready in time.
+            RuntimeError: it ended by itself, with what it said last; or it was not ready in `PATIENCE` seconds.
         """
         source = str(Path(source).resolve()) if Path(source).is_dir() else str(source)
-        arguments = ["-m", "helpers.serve", source, "--port", str(port), *options]
+        arguments = ["-m", "helpers.serve", source, "--port", "0", *options]
         self.command = " ".join(["python", *arguments[:2], Path(source).name, *arguments[3:]])
         arguments.append("--end-with-input")
         self._folder = tempfile.TemporaryDirectory(prefix="captions-server-", ignore_cleanup_errors=True)
@@ -48,10 +49,10 @@ class ServerProcess:
             self._process = subprocess.Popen(  # nosec B603: this Python, without a shell
                 [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
         atexit.register(self.stop)
-        self.url = self._wait(patience)
+        self.url = self._wait()
 
-    def _wait(self, patience: float) -> str:
-        end = time.monotonic() + patience
+    def _wait(self) -> str:
+        end = time.monotonic() + PATIENCE
         while True:
             running = self._process.poll() is None
             if ready := re.search(rf"^{READY}(\S+)", self.log, re.MULTILINE):
@@ -59,7 +60,7 @@ class ServerProcess:
             if not running or time.monotonic() > end:
                 said = self.log.strip().splitlines()[-1:] or ["it said nothing"]
                 self.stop()
-                what = f"was not ready after {patience:g} s" if running else "ended before it was ready"
+                what = f"was not ready after {PATIENCE} s" if running else "ended before it was ready"
                 raise RuntimeError(f"The server {what}: {said[0]}")
             time.sleep(0.05)
 
@@ -72,12 +73,12 @@ class ServerProcess:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def stop(self, patience: float = 10) -> None:
+    def stop(self) -> None:
         """End the process; doing it twice changes nothing."""
         self._process.stdin.close()  # the server takes it as its end, on every system, and if this Python is killed too
         if self.running:
             try:
-                self._process.wait(patience)
+                self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -8,8 +8,7 @@ import math
 from typing import Any
 
 from helpers.audio.samples import AudioError, load_audio
-
-ROLES = ("system", "user", "assistant")
+from helpers.chat.messages import ROLES
 
 NUMBERS = {"temperature": (float, 0, 2), "top_p": (float, 0, 1), "max_tokens": (int, 1, 4096),
            "max_completion_tokens": (int, 1, 4096), "seed": (int, 0, 2**63 - 1)}

@@ -37,9 +37,8 @@ def repair(model: PreTrainedModel) -> None:
         tower._casts_features = True
 
 
-def build_app(
-    model: PreTrainedModel, processor: ProcessorMixin, name: str, allow_paths: bool = False, allow_urls: bool = False
-) -> FastAPI:
+def build_app(model: PreTrainedModel, processor: ProcessorMixin, name: str, allow_paths: bool = False,
+              allow_urls: bool = False) -> FastAPI:
     """transformers' server as a web application that knows one model.
 
     Args:

@@ -22,9 +22,8 @@ TARGETS = {
     "attention": _LAYERS + r"(q_proj|k_proj|v_proj|o_proj)",
     "queries and values": _LAYERS + r"(q_proj|v_proj)",
 }
-"""Which matrices of the language model carry an adapter: name -> regular expression over whole module names. The
-first is
-the course's; the last is what LoRA's authors settled on (Hu et al. 2021, section 7.1)."""
+"""Which matrices of the language model carry an adapter: name -> regular expression over whole module names. The first
+is the course's; the last is what LoRA's authors settled on (Hu et al. 2021, section 7.1)."""
 
 
 @lru_cache(maxsize=4)
@@ -176,11 +175,8 @@ def calculator(profile: Profile) -> Panel:
         try:
             plan = plan_run(profile, **settings())
             clips = profile.gradient_accumulation_steps * knobs["batch"].value
-            result.value = (
-                f"{show_table([plan.row()]).data}<p>{profile.max_steps} steps of {clips} clips. The price and the "
-                f"share "
-                "are yours to set; everything else is counted.</p>"
-            )
+            result.value = (f"{show_table([plan.row()]).data}<p>{profile.max_steps} steps of {clips} clips. The price "
+                            "and the share are yours to set; everything else is counted.</p>")
         except Exception as error:
             result.value = problem(error)
 

@@ -29,8 +29,7 @@ def label_batch(processor, samples, caption: str, way: str) -> dict:
         samples: 16 kHz mono float32, ``(samples,)``.
         caption: what the assistant answers.
         way: ``"guide"`` (the processor's own labels), ``"course"`` (the collator's), or ``"turns"`` (the collator's,
-            after a
-            first question about the sounds).
+            after a first question about the sounds).
     """
     if way == "guide":
         return dict(

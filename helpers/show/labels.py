@@ -81,8 +81,7 @@ def show_label_mask(batch: dict, processor, row: int = 0) -> Page:
 
     Args:
         batch: ``input_ids`` ``(B, L)`` and ``labels`` ``(B, K)``, of the last K positions, as the collator or the
-            processor
-            makes them.
+            processor makes them.
         processor: an AF3 processor.
         row: which of the B.
     """

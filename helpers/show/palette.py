@@ -24,11 +24,9 @@ CYCLE = (TUNED, SOUND, HELD_OUT, PERSON, ERROR, BASE)
 MARKERS = "osD^vP"
 
 CARD, INK, GRID = "#23272E", "#E8EAED", "#4A5058"
-"""The card that every picture lies on, its text and its lines: the same in every theme, so that a picture is
-readable on
-a white page, on a black one, and on GitHub. Contrast of each colour above with the card is at least 3 to 1 (WCAG
-1.4.11), of
-the text 12 to 1."""
+"""The card that every picture lies on, its text and its lines: the same in every theme, so that a picture is readable
+on a white page, on a black one, and on GitHub. Contrast of each colour above with the card is at least 3 to 1 (WCAG
+1.4.11), of the text 12 to 1."""
 
 TRAINED_BOX = "background:#0072B2;color:#fff;font-weight:bold;text-decoration:underline"
 SOUND_BOX = "background:#E69F00;color:#000"

@@ -11,8 +11,8 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from helpers.audio.samples import as_samples
-from helpers.captioning.captions import GREEDY
-from helpers.chat import make_chat
+from helpers.captioning.captions import GREEDY, encode_questions
+from helpers.chat import check_chat, make_chat
 from helpers.profiles import DESCRIBE_PROMPT
 from helpers.show.panel import Panel, problem
 from helpers.show.tables import Page, play, show_table
@@ -50,14 +50,8 @@ class _Listener(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def answer_tokens(
-    model,
-    processor,
-    chat: list[dict],
-    temperature: float = 0.0,
-    tell: Callable[[list[Token]], None] | None = None,
-    max_new_tokens: int = 100,
-) -> list[Token]:
+def answer_tokens(model, processor, chat: list[dict], temperature: float = 0.0,
+                  tell: Callable[[list[Token]], None] | None = None) -> list[Token]:
     """Continue a chat by one answer, and keep how probable each token was.
 
     Args:
@@ -66,13 +60,11 @@ def answer_tokens(
         chat: ends in a user's turn; the clip as 16 kHz mono float32 samples.
         temperature: 0 is greedy.
         tell: called after each token with all tokens so far.
-        max_new_tokens: at most.
 
     Returns:
         The tokens, the end token among them.
     """
-    inputs = processor.apply_chat_template([chat], tokenize=True, add_generation_prompt=True, return_dict=True)
-    inputs = inputs.to(model.device, model.dtype)
+    inputs = encode_questions(model, processor, [check_chat(chat)])
     scores = _Scores()
     listener = _Listener(processor, inputs["input_ids"].shape[1], scores, tell)
     options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else GREEDY
@@ -80,13 +72,8 @@ def answer_tokens(
     model.eval()
     try:
         with torch.inference_mode():
-            model.generate(
-                **inputs,
-                **options,
-                max_new_tokens=max_new_tokens,
-                logits_processor=LogitsProcessorList([scores]),
-                stopping_criteria=StoppingCriteriaList([listener]),
-            )
+            model.generate(**inputs, **options, max_new_tokens=100, logits_processor=LogitsProcessorList([scores]),
+                           stopping_criteria=StoppingCriteriaList([listener]))
     finally:
         model.train(was_training)
     return listener.tokens

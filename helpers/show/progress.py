@@ -74,9 +74,8 @@ def progress(what: str) -> Callable[[Iterable], Iterator]:
 class TrainingProgress(TrainerCallback):
     """Step, loss, time left, and the scores of each evaluation with two decimals: Trainer's own table for people.
 
-    transformers' table has columns "No log", six decimals, and a number of epochs that means nothing for a stream
-    that is
-    repeated without end. Put it on with `show_progress`, which takes the others off.
+    transformers' table has columns "No log", six decimals, and a number of epochs that means nothing for a stream that
+    is repeated without end. Put it on with `show_progress`, which takes the others off.
     """
 
     def __init__(self):

@@ -9,7 +9,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from helpers.chat import IGNORED
 from helpers.training.batches import check_batch
-from helpers.training.checks import all_finite, check_adapters, check_settings, find_processor, local
+from helpers.training.runs import all_finite, check_adapters, check_settings, find_processor, local
 
 MOST_SKIPPED = 20
 """Updates in a row that a float16 gradient scaler may skip. It starts at 2**16 and halves its factor each time, so
@@ -94,20 +94,17 @@ class TrainingGuard(TrainerCallback):
             return
         labels = inputs.get("labels")
         if labels is not None and not (labels != IGNORED).any():
-            raise TrainingError(
-                f"All labels of a batch of step {step} are masked ({IGNORED}), so there is nothing to learn from it: "
-                "look at the collator's labels, and whether a maximum length cuts the answers off."
-            )
+            raise TrainingError(f"All labels of a batch of step {step} are masked ({IGNORED}), so there is nothing to "
+                                "learn from it: look at the collator's labels, and whether a maximum length cuts the "
+                                "answers off.")
         if not torch.isfinite(loss).all():
-            raise TrainingError(
-                f"The loss of step {step} is {loss.item()}: lower the learning rate, look for damaged weights or "
-                "audio, and train in float32 or bfloat16 rather than float16 if it happens at once."
-            )
+            raise TrainingError(f"The loss of step {step} is {loss.item()}: lower the learning rate, look for damaged "
+                                "weights or audio, and train in float32 or bfloat16 rather than float16 if it happens "
+                                "at once.")
         if not loss.requires_grad:
-            raise TrainingError(
-                "The loss does not depend on any trainable weight, so the adapter gets no gradient: the adapter is "
-                "switched off, or activation checkpointing cuts the graph (call model.enable_input_require_grads())."
-            )
+            raise TrainingError("The loss does not depend on any trainable weight, so the adapter gets no gradient: "
+                                "the adapter is switched off, or activation checkpointing cuts the graph (call "
+                                "model.enable_input_require_grads()).")
 
     def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs) -> None:
         """Called by the ``Trainer`` after the backward pass, before the weights change."""
@@ -129,11 +126,9 @@ class TrainingGuard(TrainerCallback):
             # Of weights that are sharded over processes, one process may well hold only those without a gradient.
             self._alive = _somewhere(any(_has_gradient(tensor) for tensor in with_gradient), args.device)
         if not self._alive:
-            raise TrainingError(
-                f"The adapter gets no gradient: after step {step} the gradients of all {len(tensors)} "
-                "trainable tensors are missing or zero; is the adapter on modules that the forward pass uses, and is "
-                "it switched on?"
-            )
+            raise TrainingError(f"The adapter gets no gradient: after step {step} the gradients of all {len(tensors)} "
+                                "trainable tensors are missing or zero; is the adapter on modules that the forward "
+                                "pass uses, and is it switched on?")
         if not self._moved and any(group["lr"] > 0 for group in optimizer.param_groups):
             moving = [tensor for tensor in with_gradient if _has_gradient(tensor)][:8]  # one that moves is enough
             self._before = [(tensor, local(tensor.detach()).clone()) for tensor in moving]
@@ -181,11 +176,10 @@ class TrainingGuard(TrainerCallback):
                         for way in range(3))
         model.train(was_training)
         if wrong - right < LEAST_DEPENDENCE * right:
-            raise TrainingError(
-                f"The answers do not depend on the audio: at step {state.global_step} the loss of {len(heard)} batches "
-                f"is {right:.3f} with their clips and {wrong:.3f} with clips swapped; look at whether captions belong "
-                "to their clips, whether the features are the clips' own, and lower the learning rate."
-            )
+            raise TrainingError(f"The answers do not depend on the audio: at step {state.global_step} the loss of "
+                                f"{len(heard)} batches is {right:.3f} with their clips and {wrong:.3f} with clips "
+                                "swapped; look at whether captions belong to their clips, whether the features are the "
+                                "clips' own, and lower the learning rate.")
 
     @staticmethod
     def _mean(losses: list[torch.Tensor], device) -> float:

@@ -18,7 +18,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.trainer_utils import IntervalStrategy
 
 from helpers.audio.lanes import LaneStream
-from helpers.audio.order import BLOCK, ClipStream, SkipSeen, SkipUnusable
+from helpers.audio.order import BLOCK, ClipStream, SkipTrained, SkipUnusable
 from helpers.audio.windows import accept_trimmed
 from helpers.chat import AudioFlamingo3DataCollator
 from helpers.hub import is_hub_id
@@ -152,7 +152,7 @@ def make_trainer(
     if isinstance(train, IterableDataset):
         # Rows of a folder hold names alone, so that all of them can be shuffled together.
         block = None if isinstance((train.features or {}).get("audio"), dict) else BLOCK
-        collator = SkipSeen(SkipUnusable(collator, train))
+        collator = SkipTrained(SkipUnusable(collator, train))
         if by_files:
             train = LaneStream(train, clips_a_pass, lanes, arguments.seed, arguments.process_index,
                                arguments.world_size)

@@ -60,9 +60,8 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
             if written:
                 raise  # a move was refused
             raise AdapterError(f"The adapter cannot be written to {folder.name!r} "
-                               f"({getattr(error, 'strerror', None) or error}): "
-                               "make room on the disk, or name another folder, and save again; what was there before "
-                               "is untouched.") from error
+                               f"({getattr(error, 'strerror', None) or error}): make room on the disk, or name another "
+                               "folder, and save again; what was there before is untouched.") from error
         finally:
             if first:
                 if old.exists() and not folder.exists():  # stopped between the two moves, or the second was refused

@@ -105,16 +105,17 @@ def _rows_rows(figures: dict) -> list[Row]:
 
 def _tiny_rows(figures: dict) -> list[Row]:
     arms = figures["arms"]
-    first = {arm: runs[:1] for arm, runs in arms.items()}  # the seed that every arm has
+    seeds = min(map(len, arms.values()))
+    same = {arm: runs[:seeds] for arm, runs in arms.items()}  # the seeds that every arm has
     literal, ours = _median_step([figures["literal"]]), _median_step(arms["course"])
     rows = [
-        *_cost_rows("tiny model", first),
+        *_cost_rows("tiny model", same),
         Row("tiny model: seconds a step, against the guide in its own bfloat16 with gradient checkpointing",
             _seconds(literal), _seconds(ours), f"{ours / literal:.2f}"),
-        _loss_row("tiny model", first),
+        _loss_row("tiny model", same),
     ]
     for arm, title, bar in (("guide labels", "the guide's labels, same LoRA", 0.2),
-                            ("guide", "the guide's whole recipe, one seed", None)):
+                            ("guide", "the guide's whole recipe", None)):
         other = _held_out(arms[arm], "matching")
         course = _held_out(arms["course"], "matching")[: len(other)]
         ahead = [ours - theirs for ours, theirs in zip(course, other, strict=True)]
@@ -125,10 +126,10 @@ def _tiny_rows(figures: dict) -> list[Row]:
             _mean(ahead) >= bar and min(ahead) > 0 if bar else None,
         ))
     for key, title in (("event_f1", "event F1"), ("cider_d", "CIDEr-D")):
-        other, ours = (_mean(_held_out(first[arm], key)) for arm in ("guide", "course"))
+        other, ours = (_mean(_held_out(same[arm], key)) for arm in ("guide", "course"))
         rows.append(Row(f"tiny model: {title}", f"{other:.2f}", f"{ours:.2f}", f"{ours / other:.2f}" if other else ""))
     for key, title, bar in (("event_f1", "event F1", 0.95), ("cider_d", "CIDEr-D", None)):
-        full, lora = (_mean(_held_out(first[arm], key)) for arm in ("full", "course"))
+        full, lora = (_mean(_held_out(same[arm], key)) for arm in ("full", "course"))
         rows.append(Row(f"tiny model: {title}, LoRA against full fine-tuning of the language model", f"{full:.3f}",
                         f"{lora:.3f}", f"{lora / full:.2f}" if full else "", f"at least {bar}" if bar else "",
                         lora >= bar * full if bar else None))

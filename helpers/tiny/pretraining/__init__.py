@@ -1,1 +1,1 @@
-"""The stages of the recipe that makes the tiny base model; `helpers.tiny.pretrain` runs them."""
+"""The stages of the recipe that makes the tiny base model; `tools.pretrain` runs them."""

@@ -1,4 +1,4 @@
-"""Train the tiny Audio Flamingo 3 that the course ships: ``python -m helpers.tiny.pretrain``.
+"""Train the tiny Audio Flamingo 3 that the course ships: ``python -m tools.pretrain``.
 
 It stands for the pretrained model. Trained end to end from scratch, a model this small never learns to listen: it
 gives every clip the same answer. So the ears come first:
@@ -10,7 +10,7 @@ gives every clip the same answer. So the ears come first:
    that the words of captions are known but nothing ties them to sound. That tie is the learner's to make. No answer
    about a clip ever names a new sound.
 
-The clips come from this package's own sounds under a seed that the course's data set never uses.
+The clips come from the course's own sounds under a seed that the course's data set never uses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from helpers.tiny.scenes import Scene
 
 __all__ = ["WEIGHTS", "exact_answers", "frame_targets", "in_style", "learning_rate", "pretrain", "tokenize"]
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(captions.__file__).parent / "weights"
 SHORT, LONG = (3.0, 4.0), (4.5, 8.0)
 """Lengths of clips in seconds: one window, and two."""
 
@@ -178,7 +178,7 @@ def pretrain(output: Path, encoder_steps: int, answer_steps: int, overlap_steps:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m helpers.tiny.pretrain", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.pretrain", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder for the weights"
                         " (default: the shipped ones)")
     parser.add_argument("--encoder", type=Path, help="file that keeps the encoder between runs")
