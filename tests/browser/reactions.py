@@ -15,7 +15,7 @@ expect.set_options(timeout=120_000)  # milliseconds: a model that answers on one
 
 
 def _shown(page, **has) -> Locator:
-    """The output that holds something."""
+    """The output that holds something, which must stay in it whatever is pressed: the locator looks anew every time."""
     return page.locator(OUTPUT).filter(**has).last
 
 
@@ -45,7 +45,7 @@ def make_guesses(page) -> None:
 
 def upload(page, names: dict[str, int], models: list[str]) -> None:
     """Upload sounds one after the other, of so many seconds each; every model answers, and the old answer goes."""
-    sound = _shown(page, has=page.get_by_role("button", name="Record"))
+    sound = _shown(page, has=page.locator("input[type=file]"))
     before = None
     for name, seconds in names.items():
         sound.locator("input[type=file]").set_input_files(
@@ -62,7 +62,7 @@ def upload(page, names: dict[str, int], models: list[str]) -> None:
 
 def every_sound(page, model: str) -> None:
     """Pick, upload a small and a large file, one that nothing can play, and record."""
-    sound = _shown(page, has=page.get_by_role("button", name="Record"))
+    sound = _shown(page, has=page.locator("input[type=file]"))
     sound.locator("select").select_option(index=1)
     _says(sound, model)
     assert len(noise(3)) > 500_000 and len(noise(70)) > 12_000_000
@@ -80,7 +80,7 @@ def every_sound(page, model: str) -> None:
 
 
 def _notebook_01(page) -> None:
-    game = _shown(page, has_text="Which caption belongs to this picture?")
+    game = _shown(page, has=page.get_by_role("button", name="Next clip"))
     game.get_by_role("button").first.click()
     _says(game, "A person wrote")
     _says(game, " of 1.")
@@ -97,6 +97,8 @@ def _notebook_02(page) -> None:
     _says(explorer, "tokens are trained: A dog barks")
     explorer.get_by_label("labels", exact=True).select_option("the guide: everything but the sound")
     _says(explorer, re.compile("tokens are trained: .*Describe"))
+    explorer.get_by_label("labels", exact=True).select_option("this course: the answer alone")
+    _says(explorer, "tokens are trained: A dog barks")
     text.fill("")
     text.press("Enter")
     _says(explorer, "That did not work.")
@@ -148,7 +150,7 @@ def _gallery(page) -> None:
     expect(clips).not_to_contain_text("A person wrote")
     clips.get_by_role("button", name="Show the caption").click()
     _says(clips, "A person wrote")
-    sound = _shown(page, has=page.get_by_role("button", name="Record"))
+    sound = _shown(page, has=page.locator("input[type=file]"))
     file = {"name": "a.wav", "mimeType": "audio/wav", "buffer": noise(1)}
     sound.locator("input[type=file]").set_input_files(file)
     _says(sound, "ZeroDivisionError")
