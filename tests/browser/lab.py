@@ -32,7 +32,11 @@ FLAGS = [
 TRIAL = "max_steps=120 eval_steps=60 save_steps=60 eval_clips=40 test_clips=100"
 """The tiny profile with fewer steps: what the notebooks show in a browser is the same, what they learn is nbval's part,
 and ten notebooks take half as long."""
-IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+_READY = """() => {
+    const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    return session?.isReady && session.session?.kernel?.status === 'idle';
+}"""
+"""Before there is a kernel the notebook's indicator says "idle" too, and cells that are run then never run."""
 OUTPUT = ".jp-OutputArea-output"
 _COUNTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .filter((cell) => cell.model.type === 'code').map((cell) => cell.model.executionCount)"""
@@ -139,7 +143,7 @@ def run_all(page, address: str, timeout_s: float) -> None:
     """
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_selector(".jp-Notebook", timeout=120_000)
-    page.wait_for_selector(IDLE, timeout=180_000)
+    page.wait_for_function(_READY, timeout=180_000)
     page.click('.lm-MenuBar-itemLabel:text-is("Run")')
     page.click('li[data-command="runmenu:run-all"]')
     end = time.monotonic() + timeout_s

@@ -35,7 +35,7 @@ def faults(page) -> list[str]:
     for what, selector in {
         "picture without a description": f'{OUTPUT} img:not([alt]), {OUTPUT} img[alt=""]',
         "player without a name": f"{OUTPUT} audio:not([aria-label])",
-        "widget with a tooltip that says null": f'{OUTPUT} [title="null"]',
+        "widget with a tooltip that says null": f'{OUTPUT} [title="null"]:visible',
         "frozen progress bar": f'{OUTPUT} progress:not([value="1.0000"])',
     }.items():
         found += [f"{what}: {text[:200]}" for text in page.locator(selector).evaluate_all(
