@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import hub, jobs, parts, table
+from tests.benchmarks import hub, jobs, parts, table, world
 from tests.benchmarks.__main__ import ROOT, main, parse_arguments, starting_point
 
 # ------------------------------------------------------------------------------------------------------------- table
@@ -80,9 +80,9 @@ def test_ahead_on_average_and_for_every_seed(results, course, met):
 
 def test_the_readmes_section_is_made_anew(results):
     readme = f"before\n{table.BEGIN}\nold\n{table.END}\nafter"
-    assert table.replace_section(readme, results) == f"before\n{table.as_markdown(results)}\nafter"
+    assert table.replace_section(readme, table.as_markdown(results)) == f"before\n{table.as_markdown(results)}\nafter"
     with pytest.raises(ValueError, match="no place for the table"):
-        table.replace_section("nothing here", results)
+        table.replace_section("nothing here", table.as_markdown(results))
 
 
 # ------------------------------------------------------------------------------------------------------ command line
@@ -113,7 +113,7 @@ def test_the_readme_shows_the_stored_figures():
     stored = parse_arguments([]).output
     if table.BEGIN not in readme:
         pytest.skip("the README has no table yet")
-    assert table.replace_section(readme, json.loads(stored.read_text(encoding="utf-8"))) == readme
+    assert table.replace_section(readme, table.as_markdown(json.loads(stored.read_text(encoding="utf-8")))) == readme
 
 
 def test_a_job_runs_once_a_repetition_in_a_process_of_its_own(monkeypatch):
@@ -147,3 +147,11 @@ def test_every_part_asks_for_measurements_that_there_are(name, quick, monkeypatc
     monkeypatch.setattr(hub, "audiocaps_like", lambda: {})
     assert json.dumps(parts.PARTS[name](Asked(), quick))
     assert set(parts.PARTS) == set(table.ROWS)
+
+
+def test_the_readme_shows_what_was_stored_of_the_world():
+    figures = json.loads(world.RESULTS.read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table.replace_section(readme, world.as_markdown(figures)) == readme
+    assert set(figures["table"]) == set(world.ROWS) and {"base", "seed 0", "seed 1", "seed 2", "full"} <= set(
+        figures["table"]["event F1, all"])

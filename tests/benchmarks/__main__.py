@@ -83,7 +83,8 @@ def main(arguments: list[str]) -> None:
             print(as_markdown(results))
         else:
             readme = ROOT / "README.md"
-            readme.write_text(replace_section(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+            text = replace_section(readme.read_text(encoding="utf-8"), as_markdown(results))
+            readme.write_text(text, encoding="utf-8")
         return
     try:
         results = measure(options)

@@ -188,12 +188,18 @@ def as_markdown(results: dict) -> str:
     ])
 
 
-def replace_section(text: str, results: dict) -> str:
-    """A README's text with the section between the marks made anew.
+def replace_section(text: str, section: str) -> str:
+    """A README's text with the section between two marks made anew.
+
+    Args:
+        text: with the marks in it.
+        section: whose first and last line are the marks.
 
     Raises:
         ValueError: the marks are not there, once each and in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"The README has no place for the table: put the lines {BEGIN} and {END} where it belongs.")
-    return text[: text.index(BEGIN)] + as_markdown(results) + text[text.index(END) + len(END) :]
+    lines = section.splitlines()
+    begin, end = lines[0], lines[-1]
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"The README has no place for the table: put the lines {begin} and {end} where it belongs.")
+    return text[: text.index(begin)] + section + text[text.index(end) + len(end) :]

@@ -26,12 +26,13 @@ from helpers.captioning.captions import caption
 from helpers.chat import AudioFlamingo3DataCollator
 from helpers.metrics.events import event_counts, event_f1, reads_like_audiocaps
 from helpers.metrics.intervals import bootstrap_difference, bootstrap_interval
-from helpers.profiles import Profile, get_profile, with_changes
+from helpers.profiles import ROOT, Profile, get_profile, with_changes
 from helpers.tiny import KNOWN_SOUNDS, NEW_SOUNDS
 from helpers.tiny.captions import EVENTS, OVERLAP, SEQUENCE, SILENCE, mentioned_labels, parse_caption, says_nothing
 from helpers.tiny.dataset import make_row
 from helpers.training.recipe import make_trainer, training_arguments
 from tests.benchmarks.machine import describe_machine
+from tests.benchmarks.table import replace_section
 
 RESULTS = Path(__file__).parent / "results" / "world.json"
 FULL_RATE = 5e-4
@@ -120,6 +121,18 @@ def table(arms: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, str]]:
             for row in ROWS}
 
 
+def as_markdown(figures: dict) -> str:
+    """The stored figures as the README shows them, between its marks."""
+    arms = list(figures["table"][ROWS[0]])
+    heads = ["", *("before" if arm == BASE else f"LoRA, {arm}" if arm.startswith("seed") else "full fine-tuning"
+                   for arm in arms)]
+    lines = [heads, ["---", *["---:"] * len(arms)]]
+    lines += [[row, *cells.values()] for row, cells in figures["table"].items()]
+    lines.append(["gain in event F1, all", "", *(figures["gain"][arm] for arm in arms[1:])])
+    return "\n".join(["<!-- world: begin -->", *("| " + " | ".join(line) + " |" for line in lines),
+                      "<!-- world: end -->"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.world", description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -128,7 +141,8 @@ def main() -> None:
                         help='numbers of the recipe to change: "max_steps=300 learning_rate=2e-3"')
     parser.add_argument("--full", action="store_true", help="full fine-tuning of the language model beside LoRA")
     parser.add_argument("--show", type=int, default=0, help="captions to print")
-    parser.add_argument("--output", type=Path, help=f"write the figures there (the stored ones: {RESULTS.name})")
+    parser.add_argument("--output", type=Path, 
+                        help=f"write the figures there; those of {RESULTS.name} go into the README too")
     options = parser.parse_args()
     logging.set_verbosity_error()
     profile = with_changes(get_profile("tiny"), options.changes)
@@ -167,6 +181,10 @@ def main() -> None:
                    "table": rows, "gain": gains,
                    "training_seconds": {arm: round(value) for arm, value in seconds.items()}}
         options.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        if options.output.resolve() == RESULTS:
+            readme = ROOT / "README.md"
+            text = replace_section(readme.read_text(encoding="utf-8"), as_markdown(figures))
+            readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
