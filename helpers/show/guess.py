@@ -89,7 +89,8 @@ class Guess:
         wide = ipywidgets.Layout(width="auto")
         if self.options:
             field = ipywidgets.ToggleButtons(
-                options=self.options, value=None, layout=wide, tooltips=[f"guess: {option}" for option in self.options]
+                options=self.options, value=None, layout=wide, tooltips=[f"guess: {option}" for option in self.options],
+                style={"button_width": "auto"},  # as wide as its words, which the default cuts off
             )
         else:
             field = ipywidgets.Text(
