@@ -160,10 +160,12 @@ def calculator(profile: Profile) -> Panel:
         ),
         "gpu": ipywidgets.Dropdown(options=list(GPU_MEMORY), value="L4 24 GB", description="GPU", **label),
         "price_per_hour": ipywidgets.BoundedFloatText(
-            value=1.0, min=0, max=1000, description="price ($ an hour)", **label
+            value=1.0, min=0, max=1000, description="price ($ an hour)",
+            tooltip="what an hour of the GPU costs", **label
         ),
         "utilisation": ipywidgets.BoundedFloatText(
-            value=0.3, min=0.01, max=1, step=0.05, description="share of its peak", **label
+            value=0.3, min=0.01, max=1, step=0.05, description="share of its peak",
+            tooltip="how much of the GPU's peak rate the run reaches", **label
         ),
     }
     result = ipywidgets.HTML()

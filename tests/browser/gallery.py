@@ -21,10 +21,10 @@ clips = list(load_captions("tiny", split="train").take(4))""",
 ]
 
 
-def write_gallery(path: Path) -> Path:
-    """Write the notebook."""
+def write_gallery(path: Path, cells: list[str] = CELLS) -> Path:
+    """Write the notebook, or one of other cells."""
     book = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(code) for code in CELLS],
+        cells=[nbformat.v4.new_code_cell(code) for code in cells],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
     nbformat.write(book, path)

@@ -41,6 +41,10 @@ OUTPUT = ".jp-OutputArea-output"
 _COUNTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .filter((cell) => cell.model.type === 'code').map((cell) => cell.model.executionCount)"""
 """Of each code cell; a cell with a folded source has no prompt to read it from."""
+_SAID = """() => window.jupyterapp.shell.currentWidget.content.widgets
+    .filter((cell) => cell.model.type === 'code').flatMap((cell) => cell.model.outputs.toJSON())
+    .filter((output) => output.output_type === 'error' || output.name === 'stderr')
+    .map((output) => [output.ename ?? 'stderr', output.evalue ?? output.text].join(': '))"""
 PANEL = "(document.querySelector('.jp-WindowedPanel-outer') ?? document.querySelector('.jp-Notebook'))"
 
 
@@ -138,7 +142,7 @@ def run_all(page, address: str, timeout_s: float) -> None:
     """Open a notebook without stored outputs and run all its cells.
 
     Raises:
-        AssertionError: a cell failed; with its error.
+        AssertionError: a cell failed or wrote to stderr; with its words.
         TimeoutError: some cell was still running at the end of the time.
     """
     page.goto(address, wait_until="domcontentloaded")
@@ -149,13 +153,18 @@ def run_all(page, address: str, timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         page.wait_for_timeout(500)
-        errors = page.locator(f'{OUTPUT}[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
-        assert not errors, errors[0][-1500:]
+        wrong = errors(page)
+        assert not wrong, wrong[0]
         counts = page.evaluate(_COUNTS)
         if counts and all(counts):
             page.wait_for_timeout(1000)  # widgets that arrived last have yet to be drawn
             return
     raise TimeoutError(f"The notebook was still running after {timeout_s:.0f} s; cells ran as {counts}.")
+
+
+def errors(page) -> list[str]:
+    """Errors, and what was written to stderr, in words; from the notebook's model, for pages mark them differently."""
+    return page.evaluate(_SAID)
 
 
 def set_theme(page, theme: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from axe_playwright_python.sync_playwright import Axe
 
-from browser.lab import OUTPUT
+from browser.lab import OUTPUT, errors
 
 _NOISE = ("9223372036854775807", "No log", "it/s]", "Warning:")
 """What the libraries print for themselves: endless epochs, empty columns, progress bars of text, warnings."""
@@ -28,10 +28,7 @@ _BROKEN = """() => [...document.querySelectorAll('.jp-Notebook img')]
 
 def faults(page) -> list[str]:
     """What a reader would trip over, in words: errors, warnings, pictures without words, empty widgets, frozen bars."""
-    found = []
-    for kind in ("error", "stderr"):
-        texts = page.locator(f'{OUTPUT}[data-mime-type="application/vnd.jupyter.{kind}"]').all_inner_texts()
-        found += [f"{kind}: {text[-800:]}" for text in texts]
+    found = errors(page)
     for what, selector in {
         "picture without a description": f'{OUTPUT} img:not([alt]), {OUTPUT} img[alt=""]',
         "player without a name": f"{OUTPUT} audio:not([aria-label])",

@@ -118,7 +118,7 @@ def _notebook_05(page) -> None:
     expect(talk).not_to_contain_text("The base model:")
 
 
-def _notebook_09(page) -> None:
+def _calculator(page) -> None:
     knobs = _shown(page, has=page.get_by_label("GPU", exact=True))
     cell = knobs.locator("td")
     adapter = cell.nth(0).inner_text()
@@ -160,10 +160,11 @@ def _gallery(page) -> None:
 REACTIONS = {
     "01_load_audio_captions": _notebook_01,
     "02_collate_conversations": _notebook_02,
-    "04_caption_new_audio": lambda page: upload(page, {"small.wav": 3}, ["base", "tuned"]),
+    "03_train_with_lora": _calculator,
+    "04_caption_new_audio": lambda page: upload(page, {"small.wav": 3}, ["before", "after"]),
     "05_use_a_pipeline": _notebook_05,
     "07_teach_your_own_sounds": lambda page: upload(page, {"small.wav": 3}, ["your model"]),
-    "09_scale_up": _notebook_09,
+    "09_scale_up": _calculator,
     "gallery": _gallery,
 }
 """Notebook -> what is done in it, beside the guesses."""

@@ -52,6 +52,7 @@ def server(tmp_path_factory):
                 cell.outputs, cell.execution_count = [], None
         nbformat.write(book, root / "notebooks" / path.name)
     write_gallery(root / "notebooks" / "gallery.ipynb")
+    write_gallery(root / "notebooks" / "broken.ipynb", ["1 / 0", "2"])
     (root / "helpers").symlink_to(ROOT / "helpers")
     with lab.serve(root, tmp_path_factory.mktemp("home")) as server:
         yield server
@@ -94,6 +95,11 @@ def test_a_notebook_runs_to_its_end_and_what_it_shows_reacts(name, page, server)
         page.screenshot(path=PICTURES / f"{name}-failed.png")
         raise
     assert not found, "\n".join(found)
+
+
+def test_an_error_in_a_notebook_is_seen(page, server):
+    with pytest.raises(AssertionError, match="ZeroDivisionError: division by zero"):
+        lab.run_all(page, server.address("notebooks/broken.ipynb"), timeout_s=60)
 
 
 def test_every_widget_of_the_notebooks_is_used():
