@@ -36,7 +36,7 @@ test-slow: tests-environment
 # Every notebook opened, run and used in JupyterLab in headless Chromium, which has to be on the machine: Debian's package
 # `chromium`, or Google Chrome. Pictures of what was seen go to runs/browser. Skipped, with the reason, without Chromium.
 test-browser: tests-environment
-	"$(BIN)/python" -m pytest tests/browser -m browser -rs
+	"$(BIN)/python" -m pytest tests/browser -m browser -rs $(BROWSER_ARGS)
 
 # Programs killed at random moments and several at once, thirty rounds each; healthy runs of twenty seeds; hundreds of
 # random texts and clips. `make test` and `make test-slow` run a few rounds of each.
