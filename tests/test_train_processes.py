@@ -86,8 +86,9 @@ def test_two_processes_equal_one_with_the_doubled_batch(alone, together):
 def test_the_averaged_gradients_are_equal(alone, together):
     one, two = first_moment(alone), first_moment(together[1])
     assert one.keys() == two.keys() and any(tensor.abs().max() > 1e-4 for tensor in one.values())
-    for number in one:
-        torch.testing.assert_close(two[number], one[number], rtol=1e-4, atol=1e-8)
+    norm = torch.linalg.vector_norm
+    for number in one:  # as a whole: a single element may be what is left of large ones that cancel
+        assert norm(two[number] - one[number]) <= 1e-4 * norm(one[number]) + 1e-7
 
 
 def test_only_the_first_process_prints_and_both_are_saved(together):
