@@ -9,6 +9,8 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from helpers import AudioFlamingo3DataCollator, systems
 from helpers.audio.captions import load_captions
 from helpers.audio.order import ClipStream
-from helpers.systems import move, print_anything
+from helpers.systems import alone, move, print_anything
 
 ROOT = Path(__file__).resolve().parent.parent
 C_LOCALE = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -182,3 +184,24 @@ def test_a_loader_with_spawned_workers_gives_the_same_batches(processor):
     there = [batch["input_ids"] for batch in DataLoader(stream, batch_size=4, collate_fn=collator, num_workers=1,
                                                         multiprocessing_context="spawn")]
     assert len(here) == 2 and all(a.equal(b) for a, b in zip(here, there, strict=True))
+
+
+def test_one_program_works_alone_and_the_others_say_that_they_wait(tmp_path, capsys):
+    lock, order = tmp_path / "work.lock", []
+
+    def other():
+        with alone(lock, "Waiting for it."):
+            order.append("other")
+
+    with alone(lock, "Nobody waits."):
+        waiting = threading.Thread(target=other)
+        waiting.start()
+        while not (said := capsys.readouterr().out):
+            time.sleep(0.01)
+        order.append("first")
+    waiting.join(30)
+    assert said == "Waiting for it.\n" and order == ["first", "other"]
+    with pytest.raises(ZeroDivisionError), alone(lock, "Nobody waits."):
+        _ = 1 / 0
+    with alone(lock, "Still held."):
+        assert not capsys.readouterr().out

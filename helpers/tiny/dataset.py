@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -13,15 +12,13 @@ import subprocess  # nosec B404: starts a module of the course
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from helpers.profiles import ROOT
-from helpers.systems import move
+from helpers.systems import FULL_DISK, alone, move
 from helpers.tiny import captions, phrases, scenes, shards, sounds
 from helpers.tiny.shards import SEED, SHARD_CLIPS, SPLITS, make_row, make_scene, make_shard, shard_clips, to_pcm16
 
@@ -79,33 +76,20 @@ def ensure_dataset(splits: dict[str, int] | None = None, workers: int | None = N
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone(f"{folder}.lock", "Another program makes the tiny data set now: waiting for it."):
             _remove_leftovers(folder)
             if folder.is_dir():  # damaged, unless the program that was waited for has made it meanwhile
                 _repair(folder, _bad(folder, splits), workers)
             else:
                 _make_all(folder, shard_clips(splits), workers)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = error.errno in FULL_DISK
         raise OSError(
             f"The tiny data set cannot be written to {folder.parent} ({error.strerror or error}): "
             + ("make room on the disk (the data set takes about 120 MB), or set" if full else "set")
             + " the environment variable COURSE_CACHE to a folder that you can write to."
         ) from error
     return folder
-
-
-@contextmanager
-def _alone(folder: Path):
-    """Wait until no other program makes this data set, and keep others from it."""
-    lock = FileLock(f"{folder}.lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        print("Another program makes the tiny data set now: waiting for it.")
-        held = lock.acquire()
-    with held:
-        yield
 
 
 def _make_all(folder: Path, jobs: dict[str, int], workers: int) -> None:

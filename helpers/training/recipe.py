@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import IterableDataset
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.processing_utils import ProcessorMixin
@@ -28,6 +28,7 @@ from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.model.record import adapter_record
 from helpers.profiles import Profile
+from helpers.systems import alone
 from helpers.training.guard import TrainingError, TrainingGuard
 from helpers.training.resume import CheckpointMarker, StreamPosition
 from helpers.training.saving import clear_leftovers, data_of, save_adapter
@@ -206,13 +207,7 @@ def ensure_adapter(profile: Profile) -> Path:
         clear_leftovers(folder)
     if unfit(model, profile) is None:
         return folder
-    training = FileLock(f"{folder}.training.lock")
-    try:
-        held = training.acquire(timeout=0)
-    except Timeout:
-        print("Another program trains this adapter now: waiting for it.")
-        held = training.acquire()
-    with held:
+    with alone(f"{folder}.training.lock", "Another program trains this adapter now: waiting for it."):
         why = unfit(model, profile)
         if why is None:
             return folder

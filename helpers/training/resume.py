@@ -9,7 +9,6 @@ its state, and the state belongs to one number of loader workers, where a run he
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import shutil
@@ -22,7 +21,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from helpers.audio.order import ClipStream
-from helpers.systems import move
+from helpers.systems import FULL_DISK, move
 
 MARKER = "whole.json"
 """Written last into a checkpoint: the size of each file in it, in bytes."""
@@ -87,7 +86,7 @@ def full_disk_explained(folder: Path):
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = getattr(error, "errno", None) in FULL_DISK
         # safetensors gives the system's number in its text; PyTorch says that writing failed, and not why.
         if not full and not re.search(r"os error (27|28|122)\b|PytorchStreamWriter failed writing", str(error)):
             raise
