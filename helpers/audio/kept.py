@@ -7,9 +7,7 @@ over them would fetch them anew: 14,500 rows, 13 GB at 0.9 MB a clip, for the 1,
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -18,7 +16,9 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from helpers.hub import hub_access
+from helpers.systems import move
 from helpers.tiny.dataset import cache_folder
+from helpers.tiny.shards import digest
 
 MOST_BYTES = 10 * 10**9
 """Of all that is kept together; the oldest goes first. About 11,000 clips of AudioCaps."""
@@ -91,11 +91,11 @@ def keep(source: str, name: str, revision: str, rows: Iterable[dict], features: 
                     writer.write_table(pa.Table.from_pylist(piece, schema=features.arrow_schema))
                     count, piece = count + len(piece), []
             writer.write_table(pa.Table.from_pylist(piece, schema=features.arrow_schema))
-        record = {"rows": count + len(piece), "bytes": fresh.stat().st_size, "sha256": _digest(fresh)}
+        record = {"rows": count + len(piece), "bytes": fresh.stat().st_size, "sha256": digest(fresh)}
         _record(file).unlink(missing_ok=True)
-        os.replace(fresh, file)
+        move(fresh, file)
         fresh.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(fresh, _record(file))  # last: what has no record was interrupted
+        move(fresh, _record(file))  # last: what has no record was interrupted
     finally:
         fresh.unlink(missing_ok=True)
     _make_room(file)
@@ -107,7 +107,7 @@ def kept(source: str, name: str, revision: str) -> Path | None:
     file = _place(source, name, revision)
     try:
         record = json.loads(_record(file).read_text(encoding="utf-8"))
-        if file.stat().st_size == record["bytes"] and _digest(file) == record["sha256"]:
+        if file.stat().st_size == record["bytes"] and digest(file) == record["sha256"]:
             return file
     except (OSError, ValueError, KeyError):
         pass
@@ -170,11 +170,6 @@ def _place(source: str, name: str, revision: str) -> Path:
 
 def _record(file: Path) -> Path:
     return file.with_suffix(".json")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _kept_files() -> Iterator[Path]:
