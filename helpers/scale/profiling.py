@@ -103,7 +103,8 @@ def peak_memory(function: Callable[[], object]) -> int:
     """
     gc.collect()
     cpu = [torch.profiler.ProfilerActivity.CPU]
-    with _quiet_profiler(), torch.profiler.profile(activities=cpu, profile_memory=True) as profiler:
+    with _quiet_profiler(), torch.profiler.profile(
+            activities=cpu, profile_memory=True, acc_events=True) as profiler:
         function()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     held = highest = 0
