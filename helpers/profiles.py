@@ -103,7 +103,7 @@ class Profile:
             AssertionError: it does not hold, and should.
         """
         print(f"{claim}: {bool(holds)}")
-        assert holds or not self.measured, claim  # nosec B101: it stands in for the assertion of a notebook's cell
+        assert holds or not self.measured, f"Expected, and not found: {claim}."  # nosec B101: a notebook's assertion
 
     @property
     def runs(self) -> Path:
