@@ -5,8 +5,6 @@ breaks later, the libraries try again before they give up: that takes up to a mi
 connection that trickles on, or one that goes silent while files are being listed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

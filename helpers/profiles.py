@@ -10,8 +10,6 @@ whoever plays with a number or two in a notebook: ``get_profile(lora_rank=4, max
 eight digits that stand for these numbers).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The model card: what whoever finds the adapter on the Hub has to know."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ It runs `make_trainer` and nothing else, so it is the notebook's recipe. The sam
 each process takes a GPU of its own, all of them make the same trainer, and the first one prints and saves.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import os

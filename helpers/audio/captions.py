@@ -4,8 +4,6 @@
 bytes, and `DecodedAudio` decodes them at the very end of the stream.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The learner's own clips: a folder looked through file by file, decoded at once or when each clip's turn comes."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -4,8 +4,6 @@ A stream reads what it skips, so without this each evaluation would read all cli
 over them would fetch them anew: 14,500 rows, 13 GB at 0.9 MB a clip, for the 1,100 clips of notebook 03.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 from collections.abc import Callable, Iterable, Iterator

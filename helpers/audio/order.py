@@ -7,8 +7,6 @@ stream has ended and begun anew, at the wrong place. Its own ``shuffle`` is no h
 part of its state, so a resumed run would lose them. Here clips are shuffled block by block, and a block is read again.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections import deque

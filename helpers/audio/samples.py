@@ -1,7 +1,5 @@
 """The gate for audio: whatever a learner holds becomes checked 16 kHz mono float32 samples, or one clear sentence."""
 
-from __future__ import annotations
-
 import io
 import os
 import warnings

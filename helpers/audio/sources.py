@@ -1,7 +1,5 @@
 """Which clips belong together: a source is one recording, place or day, and is never on both sides of a split."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter

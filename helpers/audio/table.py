@@ -3,8 +3,6 @@
 The table is read here and not by pandas: ``NA``, ``None``, ``12`` and ``true`` are captions like any other.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Captions for one clip or many."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from typing import Any

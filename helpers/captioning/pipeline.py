@@ -1,7 +1,5 @@
 """The task name of the guide, ``pipeline("audio-text-to-text")``, through transformers' own pipeline registry."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from transformers import BatchFeature, Pipeline

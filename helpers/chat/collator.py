@@ -1,7 +1,5 @@
 """From examples to a training batch: token ids, log-mel features, and labels on the assistant's words alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

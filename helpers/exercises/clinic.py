@@ -1,7 +1,5 @@
 """Notebook 08: name the illness of a run from its evidence, and choose the checkpoint to keep."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from helpers.exercises.adapters import recorded_runs

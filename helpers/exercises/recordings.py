@@ -1,7 +1,5 @@
 """Notebook 07: a folder of recordings, what is wrong with it, and how it is split."""
 
-from __future__ import annotations
-
 import csv
 import os
 import random

@@ -1,7 +1,5 @@
 """Notebook 09: predict, then measure."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path

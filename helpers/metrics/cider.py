@@ -5,8 +5,6 @@ metrics, aac-metrics an older transformers. A test holds it against pycocoevalca
 model-based scores use aac-metrics, in an environment of its own.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Which sounds captions name, whether rightly and in the right order, and what was heard as what."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

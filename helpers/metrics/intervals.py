@@ -5,8 +5,6 @@ numbers and not rows of counts, and one drawing without a value (no clip with tw
 interval NaN. What it would spare are three lines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The words of captions: how metrics cut them out of text, and how long and varied captions are."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

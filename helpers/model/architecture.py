@@ -1,7 +1,5 @@
 """What a model is made of, known before any weight is loaded."""
 
-from __future__ import annotations
-
 import copy
 import math
 from pathlib import Path

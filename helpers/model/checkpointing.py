@@ -1,7 +1,5 @@
 """Whether a run has to compute its activations twice, decided by what is free."""
 
-from __future__ import annotations
-
 import torch
 
 from helpers.families import family_of

@@ -1,7 +1,5 @@
 """Where and how a model is loaded (device, dtype, 4-bit or not, attention), and what that means for training."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Processor and model, loaded the way that suits the hardware."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

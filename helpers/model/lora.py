@@ -1,7 +1,5 @@
 """Which modules an adapter touches, and whether an adapter fits the model it is put on."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -4,8 +4,6 @@ Weights and adapters are counted on the meta device, to the byte; what a step ne
 adds up. ``tests/test_model_memory.py`` holds the sum against a measured peak.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """What made an adapter: a file beside its weights that later notebooks read, and that shows damage to any other
 file."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

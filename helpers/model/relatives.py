@@ -1,7 +1,5 @@
 """A tiny relative of AF3 with random weights: to try another class of model before its real weights are fetched."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The operations are counted, not estimated. Everything after that is arithmetic w
 states: which share of its peak a GPU reaches, and what an hour of it costs.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a model and a training step really take: time by phase, and memory by the allocator's own account."""
 
-from __future__ import annotations
-
 import gc
 import os
 import statistics

@@ -1,7 +1,5 @@
 """From a folder (or a Hub id) to a model that can be served: an adapter is merged into its base first."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

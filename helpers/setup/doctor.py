@@ -1,7 +1,5 @@
 """The doctor: is everything here that the course needs, and if not, what exactly repairs it?"""
 
-from __future__ import annotations
-
 import platform
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """What can be wrong with a training batch, found in the batch itself before a step is spent on it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

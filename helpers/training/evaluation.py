@@ -1,7 +1,5 @@
 """Captions while training goes on: the metric beside the loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from transformers import TrainerCallback

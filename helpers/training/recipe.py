@@ -3,8 +3,6 @@
 The notebook writes the same calls out for the learner; a test holds the two together.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ torchdata's ``StatefulDataLoader`` was weighed for the position in the stream: `
 its state, and the state belongs to one number of loader workers, where a run here may go on with another, bit for bit.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """An adapter on disk is whole or not there: written beside its place, checked, recorded, and moved in."""
 
-from __future__ import annotations
-
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
