@@ -39,21 +39,17 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
     plain = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
     if not plain or array.dtype.kind != "f":
         kind = f"an array of {array.dtype}" if plain else f"a {type(array).__name__}"
-        raise AudioError(
-            f"{name} is {kind}, not a NumPy array of floats: convert it with np.asarray(x, dtype=np.float32), and "
-            "divide 16-bit integer samples by 32768."
-        )
+        raise AudioError(f"{name} is {kind}, not a NumPy array of floats: convert it with np.asarray(x, "
+                         "dtype=np.float32), and divide 16-bit integer samples by 32768.")
     if array.ndim != 1:
         raise AudioError(f"{name} has shape {array.shape}, not (samples,): mix the channels down to one, for example "
                          "with array.mean(axis=channel_axis).")
     if array.size == 0:
         raise AudioError(f"{name} is empty (0 samples): leave it out, or look at how it was cut.")
     if sampling_rate != SAMPLING_RATE:
-        raise AudioError(
-            f"{name} is sampled at {sampling_rate} Hz, but the model hears {SAMPLING_RATE} Hz: resample it, for "
-            "example "
-            f"with soxr.resample(array, {sampling_rate}, {SAMPLING_RATE}), or load it with load_audio."
-        )
+        raise AudioError(f"{name} is sampled at {sampling_rate} Hz, but the model hears {SAMPLING_RATE} Hz: resample "
+                         f"it, for example with soxr.resample(array, {sampling_rate}, {SAMPLING_RATE}), or load it "
+                         "with load_audio.")
     if array.size < MINIMUM_SECONDS * SAMPLING_RATE:
         raise AudioError(f"{name} lasts {array.size / SAMPLING_RATE:.3f} s, less than the {MINIMUM_SECONDS} s that the "
                          "encoder needs: leave it out, or pad it with silence.")
@@ -62,8 +58,7 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
     if not np.isfinite(samples).all():
         bad = int(np.flatnonzero(~np.isfinite(samples))[0])
         raise AudioError(f"{name} holds NaN or infinite samples (the first at sample {bad}): it was damaged on the "
-                         "way; "
-                         "load it again or leave it out.")
+                         "way; load it again or leave it out.")
     peak = float(max(samples.max(), -samples.min()))
     if peak > LOUDEST:
         raise AudioError(f"{name} has samples up to {peak:,.5g}, but full scale is 1: {_division(peak)}.")

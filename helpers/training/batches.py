@@ -68,9 +68,8 @@ def _padding(ids: torch.Tensor, mask: torch.Tensor, keep: int | None, processor:
     return findings
 
 
-def check_labels(
-    ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor, processor: ProcessorMixin | None
-) -> list[str]:
+def check_labels(ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor,
+                 processor: ProcessorMixin | None) -> list[str]:
     """What is wrong with labels ``(B, K)`` for input ids ``(B, L)``, K <= L; see `check_batch`. At most two
     findings."""
     known, size = labels != IGNORED, labels.shape[1]

@@ -35,10 +35,8 @@ from helpers.training.splits import load_splits
 
 def lora_config(profile: Profile) -> LoraConfig:
     """Rank, scale and targets of the adapter: the language model alone."""
-    return LoraConfig(
-        r=profile.lora_rank, lora_alpha=profile.lora_alpha, lora_dropout=profile.lora_dropout, bias="none",
-        task_type="CAUSAL_LM", target_modules=LANGUAGE_MODEL_TARGETS,
-    )
+    return LoraConfig(r=profile.lora_rank, lora_alpha=profile.lora_alpha, lora_dropout=profile.lora_dropout,
+                      bias="none", task_type="CAUSAL_LM", target_modules=LANGUAGE_MODEL_TARGETS)
 
 
 def training_arguments(profile: Profile, model, output: Path, **overrides) -> TrainingArguments:
@@ -99,17 +97,8 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
     return arguments
 
 
-def make_trainer(
-    profile: Profile,
-    model,
-    processor: ProcessorMixin,
-    output: Path,
-    *,
-    train=None,
-    evaluation=None,
-    callbacks: list[TrainerCallback] | None = None,
-    **overrides,
-) -> Trainer:
+def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Path, *, train=None, evaluation=None,
+                 callbacks: list[TrainerCallback] | None = None, **overrides) -> Trainer:
     """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
 
     Streams are read as `ClipStream` says: the training clips over and over, shuffled by the seed, those to evaluate on
@@ -162,14 +151,8 @@ def make_trainer(
     if isinstance(evaluation, IterableDataset):
         evaluation = ClipStream(evaluation, arguments.eval_batch_size * arguments.world_size)
     set_seed(arguments.seed)  # an adapter's first matrices are random
-    return Trainer(
-        model=get_peft_model(model, lora_config(profile)),
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=evaluation,
-        data_collator=collator,
-        callbacks=callbacks,
-    )
+    return Trainer(model=get_peft_model(model, lora_config(profile)), args=arguments, train_dataset=train,
+                   eval_dataset=evaluation, data_collator=collator, callbacks=callbacks)
 
 
 _DEMANDED = ("learning_rate", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha", "lora_dropout")

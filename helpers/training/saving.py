@@ -110,11 +110,10 @@ def record_of(trainer: Trainer, profile: Profile | None = None) -> AdapterRecord
                "lora_alpha": lora.lora_alpha, "lora_dropout": lora.lora_dropout}
     about = {} if profile is None else {"profile": profile.name, **data_of(profile)}
     asked = args.max_steps if args.max_steps > 0 else trainer.state.max_steps
-    return AdapterRecord(
-        steps_done=trainer.state.global_step, steps_asked=asked, base=Path(model.name_or_path).as_posix(),
-        base_version=base_version(model.name_or_path, model.config), processes=args.world_size, numbers=numbers,
-        **about,
-    )
+    return AdapterRecord(steps_done=trainer.state.global_step, steps_asked=asked,
+                         base=Path(model.name_or_path).as_posix(),
+                         base_version=base_version(model.name_or_path, model.config), processes=args.world_size,
+                         numbers=numbers, **about)
 
 
 def data_of(profile: Profile) -> dict[str, str | None]:
