@@ -56,7 +56,8 @@ def is_hub_id(name: object) -> bool:
     return not Path(name).is_dir()
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """Of the answer that an HTTP client's error is about."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
@@ -64,7 +65,7 @@ def _reason(error: BaseException) -> str | None:
     from huggingface_hub import errors
     from safetensors import SafetensorError
 
-    name, status = type(error).__name__, _status(error)
+    name, status = type(error).__name__, status_of(error)
     if isinstance(error, errors.GatedRepoError):
         return "gated"
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -94,7 +95,7 @@ def explain(error: BaseException | None, repo_id: str, repo_type: str = "model")
         return error
     hub, kind = constants.ENDPOINT, "data set" if repo_type == "dataset" else repo_type
     return HubError(SENTENCES[reason].format(
-        what=f"{kind} {repo_id}", name=repo_id, hub=hub, status=_status(error),
+        what=f"{kind} {repo_id}", name=repo_id, hub=hub, status=status_of(error),
         page=f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}",
         then="wait until your account is let in" if get_token() else "log in with `hf auth login`"), reason)
 
@@ -124,23 +125,18 @@ def check_access(repo_id: str, repo_type: str = "model") -> None:
     from huggingface_hub.errors import EntryNotFoundError
 
     url = hf_hub_url(repo_id, "README.md" if repo_type == "dataset" else "config.json", repo_type=repo_type)
-    try:
+    for last in (False, True):
         try:
-            found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
+            # Without a commit, the log-in page of some network has answered.
+            if get_hf_file_metadata(url, timeout=ANSWER_SECONDS).commit_hash is None:
+                raise ConnectionError
+            return
+        except EntryNotFoundError:
+            return  # an answer, too
         except Exception as error:
-            if _reason(error) != "broken off":
-                raise
-            # A connection that was kept open since the last cell has been hung up: ask over a new one.
-            found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
-    except EntryNotFoundError:
-        return  # an answer, too
-    except Exception as error:
-        known = explain(error, repo_id, repo_type)
-        if known is None:
-            raise
-        raise known from None
-    if found.commit_hash is None:  # the log-in page of some network has answered
-        raise explain(ConnectionError(), repo_id, repo_type)
+            if _reason(error) == "broken off" and not last:
+                continue  # a connection that was kept open since the last cell has been hung up: ask over a new one
+            raise explain(error, repo_id, repo_type) or error from None
 
 
 @contextmanager
@@ -187,12 +183,10 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
         raise known from None
 
 
-def fetch_adapter(repo_id: str, revision: str | None = None) -> Path:
-    """Download an adapter, with the processor beside it, into the cache: the folder that holds it.
-
-    ``revision`` is a branch, tag or commit. Raises `HubError`."""
+def fetch_adapter(repo_id: str) -> Path:
+    """Download an adapter, with the processor beside it, into the cache: the folder that holds it, or `HubError`."""
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.jinja", "adapter_model.safetensors"]
     with hub_access(repo_id) as options:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted, **options))
+        return Path(snapshot_download(repo_id, allow_patterns=wanted, **options))

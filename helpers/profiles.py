@@ -6,8 +6,7 @@ profile runs on a new machine before it trains for hours::
     COURSE_PROFILE=full COURSE_TRIAL="max_steps=4 eval_steps=2 train_clips=64 eval_clips=8 test_clips=8"
 
 A trial keeps its results apart (``runs/full-trial``), so its adapter is never taken for one trained in earnest. So does
-whoever plays with a number or two in a notebook: ``get_profile(lora_rank=4, max_steps=50)`` (``runs/tiny-play-`` and
-eight digits that stand for these numbers).
+``get_profile(lora_rank=4, max_steps=50)`` in a notebook (``runs/tiny-play-`` and eight digits for these numbers).
 """
 
 import dataclasses
@@ -186,9 +185,8 @@ def get_profile(name: str | None = None, **changes) -> Profile:
     Args:
         name: ``"tiny"`` or ``"full"``, as they are; by default the environment variable ``COURSE_PROFILE``, else
             ``"tiny"``, and then ``COURSE_TRIAL`` counts too.
-        **changes: other numbers to play with, such as ``lora_rank=4, max_steps=50``. What differs from the profile has
-            a folder of results of its own for each choice of numbers, so a play adapter never stands in the real one's
-            place.
+        **changes: other numbers to play with, such as ``lora_rank=4, max_steps=50``; each choice of numbers has a
+            folder of results of its own.
 
     Raises:
         ValueError: no such profile, a field cannot be changed in this way, or ``COURSE_TRIAL`` cannot be understood.

@@ -38,12 +38,8 @@ def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict]
 
     Args:
         folder: where `save_adapter` has put the adapter.
-        profile: names the base model and the data, and holds the numbers of the training.
         log_history: ``trainer.state.log_history``; its first and last evaluation are reported.
         processes: that trained together, each on ``batch_size`` clips.
-
-    Returns:
-        The file.
 
     Raises:
         FileNotFoundError: there is no such folder.

@@ -29,8 +29,7 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
 
     Args:
         array: float samples, shape ``(samples,)``, in [-1, 1]; overshoot up to `LOUDEST` is left as it is.
-        sampling_rate: its rate in Hz; must be `SAMPLING_RATE`.
-        name: what to call the clip in the message.
+        sampling_rate: in Hz; must be `SAMPLING_RATE`.
 
     Raises:
         AudioError: not a float array, not one channel, empty, too short, not finite as float32, out of range, or at
@@ -132,12 +131,10 @@ def load_audio(source: str | os.PathLike | bytes, name: str | None = None) -> np
         Samples in [-1, 1] but for overshoot (see `LOUDEST`), shape ``(samples,)``.
 
     Raises:
-        AudioError: the file is missing, broken, cut short, empty or too long; or its samples are not sound (see
-            `validate_audio` and `decode`).
+        AudioError: the file is missing, broken or cut short, or its samples are not sound (see `validate_audio`).
 
     Warns:
-        AudioWarning: the file can be used, but its header is unfinished, a part is damaged, it has a constant offset,
-            or nearly all of it lies above the 8 kHz that the model hears.
+        AudioWarning: the file can be used, and something about it is odd (see `remarks_on`).
     """
     if not isinstance(source, str | os.PathLike | bytes | bytearray):
         raise AudioError(f"{name or 'The audio'} is a {type(source).__name__}, not the path or the bytes of a file: "

@@ -59,10 +59,8 @@ def mentioned_events(text: str, vocabulary: Mapping[str, str]) -> list[str]:
 def true_events(truth: dict, vocabulary: Mapping[str, str]) -> list[str]:
     """Events in a clip, in the order in which they begin.
 
-    Args:
-        truth: an example. The tiny data set brings ``events``, a list of ``{"label": ...}``, of which those in the
-            ``vocabulary`` count. Without them, the events are those of the vocabulary that its ``caption`` names.
-        vocabulary: see `mentioned_events`.
+    The tiny data set brings ``events``, a list of ``{"label": ...}``, of which those in the ``vocabulary`` count.
+    Elsewhere the events are those of the vocabulary that the example's ``caption`` names.
     """
     if "events" in truth:
         return [event["label"] for event in truth["events"] if event["label"] in vocabulary]
@@ -83,10 +81,8 @@ def event_counts(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
 
     Returns:
         Integers, shape ``(clips, 6)``: events named rightly, events named, events there, two in a row named in
-        order, two in a row both named, written in AudioCaps' style.
-
-    Raises:
-        ValueError: not one text a clip, or no clips at all.
+        order, two in a row both named, written in AudioCaps' style. A ``ValueError`` where there is not one text a
+        clip, or no clip.
     """
     one_each(texts, truths)
     counts = np.zeros((len(texts), 6), dtype=int)
@@ -138,9 +134,6 @@ def event_confusions(texts: Sequence[str], truths: Sequence[dict],
 
     ``"(nothing)"`` stands for a sound that was missed without a wrong one, or named without a missed one. A clip with
     two missed and two wrong sounds counts all four pairs: which was taken for which, nobody knows.
-
-    Raises:
-        ValueError: not one text a clip, or no clips at all.
     """
     one_each(texts, truths)
     pairs: Counter = Counter()

@@ -38,15 +38,9 @@ def read_config(model_id: str, **options) -> PreTrainedConfig:
 
 
 def build_on_meta(config: PreTrainedConfig | str = FULL_SIZE) -> PreTrainedModel:
-    """The model in bfloat16 on the meta device: every shape, no numbers, and so no memory and nothing to download.
-
-    Args:
-        config: a configuration, or what `read_config` takes.
-
-    Returns:
-        The model in eval mode. ``get_peft_model(..., low_cpu_mem_usage=True)`` puts an adapter on it that takes no
-        memory either.
-    """
+    """The model (of a configuration, or of what `read_config` takes) in bfloat16 on the meta device, in eval mode: every
+    shape, no numbers, and so no memory and nothing to download. ``get_peft_model(..., low_cpu_mem_usage=True)`` puts an
+    adapter on it that takes no memory either."""
     config = read_config(config) if isinstance(config, str) else copy.deepcopy(config)
     # The configuration of a model that is on a GPU may ask for an attention that the meta device does not have.
     config._attn_implementation = "sdpa"

@@ -28,14 +28,8 @@ start of a module's name, so the obvious "audio_tower" would skip nothing (see `
 
 
 def check_source(model_id: str | os.PathLike, revision: str | None = None) -> dict:
-    """Refuse at once what cannot be a model; nothing is asked of the Hub.
-
-    Args:
-        model_id: ``"tiny"``, a Hub id, or a folder.
-        revision: a branch, tag or commit on the Hub.
-
-    Returns:
-        Keyword arguments for ``from_pretrained``.
+    """Refuse at once what cannot be a model; nothing is asked of the Hub. Gives keyword arguments for
+    ``from_pretrained``: ``revision`` is a branch, tag or commit on the Hub.
 
     Raises:
         NoSuchModel: neither of these, or a folder without a model, or with one of another architecture.
@@ -64,11 +58,8 @@ def check_source(model_id: str | os.PathLike, revision: str | None = None) -> di
 
 
 def load_processor(model_id: str = TINY, *, revision: str | None = None) -> ProcessorMixin:
-    """The processor (feature extractor, tokenizer and chat template) of a model.
-
-    Args:
-        model_id: ``"tiny"``, a Hub id, or a folder.
-        revision: of a model on the Hub, its branch, tag or commit.
+    """The processor (feature extractor, tokenizer and chat template) of a model: ``"tiny"``, a Hub id (and perhaps its
+    branch, tag or commit as ``revision``), or a folder.
 
     Raises:
         HubError: the Hub did not give it (see `hub_access`).
@@ -85,8 +76,7 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
 
 
 def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.dtype | None = None,
-               quantize: bool | None = None, attention: str | None = None, revision: str | None = None,
-               quiet: bool = False) -> PreTrainedModel:
+               quantize: bool | None = None, revision: str | None = None, quiet: bool = False) -> PreTrainedModel:
     """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
 
     In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
@@ -95,7 +85,7 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
 
     Args:
         model_id: ``"tiny"`` for the model shipped with the course, a Hub id, or a folder.
-        device, dtype, quantize, attention: overrule the choice (see `choose_hardware`). A merge wants
+        device, dtype, quantize: overrule the choice (see `choose_hardware`). A merge wants
             ``quantize=False``: adding an adapter to 4-bit matrices rounds most of it away.
         revision: of a model on the Hub, its branch, tag or commit.
         quiet: do not print the line that says what was chosen and why.
@@ -105,10 +95,8 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
         ``AudioFlamingo3ForConditionalGeneration``.
 
     Raises:
-        HubError: the Hub did not give it (see `hub_access`).
-        NoSuchModel: see `check_source`.
-        NotEnoughMemory: it does not fit here in any way.
-        NoSuchDevice: a device that is not there.
+        HubError, NoSuchModel: the Hub did not give it, or it is none (see `hub_access` and `check_source`).
+        NotEnoughMemory, NoSuchDevice: it does not fit here in any way; a device that is not there.
         UnknownModel: it is of a class that the course does not know, or its weights do not fill that class.
     """
     pinned = check_source(model_id, revision)
@@ -116,8 +104,7 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
     check_folder(model_id)
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
     with hub_access(model_id) as options, _progress_bars(shown=not local):
-        hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
-                                   attention=attention)
+        hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize)
         if stored_in_4_bit:
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
         kind = family_of(read_config(model_id, **pinned, **options)).model_class
@@ -206,10 +193,7 @@ def check_quantized(model: torch.nn.Module) -> None:
     """Make sure that exactly the language model's matrices are in 4 bits.
 
     A list of modules to skip that matches nothing is no error to transformers: it quantizes the audio tower too, and
-    the model merely hears worse.
-
-    Args:
-        model: as it was loaded, without an adapter.
+    the model merely hears worse. ``model`` is as it was loaded, without an adapter.
 
     Raises:
         RuntimeError: others are, or some are not.

@@ -124,22 +124,16 @@ def estimate_memory(model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtyp
     """Count the bytes of a run on one device. Nothing is downloaded, and no weight is made.
 
     Args:
-        model: a profile, a model id (see `read_config`) or a configuration.
+        model: a profile, or a model id (see `read_config`) or configuration with the ``full`` profile's numbers.
         dtype: of the weights; in 16 bits the step runs under autocast, as `precision_arguments` has it.
         quantize: the language model's matrices in 4-bit NF4 with double quantization.
         training: a step of LoRA training; otherwise captions are generated with an unmerged adapter.
-        batch_size: clips at once; by default the profile's (for captions its ``caption_batch_size``).
+        batch_size, checkpointing, rank, dropout: by default the profile's (for captions its ``caption_batch_size``).
         clip_seconds: length of the longest clip of a batch, to which all are padded.
-        checkpointing: recompute activations; by default the profile's choice.
         trim_logits: keep the logits of ``answer_tokens`` positions (see `AudioFlamingo3DataCollator`), not of all.
-        prompt_tokens, answer_tokens: text of a chat besides the audio.
-        rank, dropout: of the adapters; by default the profile's.
-        new_tokens: generated at most.
+        prompt_tokens, answer_tokens: text of a chat besides the audio; ``new_tokens`` are generated at most.
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``: dropout remembers a byte a number on the first, a whole number
             elsewhere.
-
-    Returns:
-        A `MemoryEstimate`. A model id or a configuration takes its defaults from the ``full`` profile.
 
     Raises:
         ValueError, UnknownModel: a size that is not positive; a model that is not of AF3's family.
@@ -204,16 +198,9 @@ class Fit:
 
 
 def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, **settings) -> list[Fit]:
-    """Which way of loading fits which GPU, to train and to caption.
-
-    Args:
-        model: as for `estimate_memory`.
-        **settings: for `estimate_memory`, such as ``clip_seconds`` or ``checkpointing``.
-
-    Returns:
-        Two rows a GPU, in the dtype that `choose_hardware` takes there and in 4 bits;
-        ``show_table([fit.row() for fit in ...])`` shows them.
-    """
+    """Which way of loading fits which GPU, to train and to caption: two rows a GPU, in the dtype that `choose_hardware`
+    takes there and in 4 bits. ``show_table([fit.row() for fit in ...])`` shows them; ``settings``: of
+    `estimate_memory`."""
     rows = []
     for gpu, memory in GPU_MEMORY.items():
         dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float32

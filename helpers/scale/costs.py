@@ -39,9 +39,7 @@ class ClipFlops:
 
 def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_tokens: int = 40, answer_tokens: int = 16,
                      checkpointing: bool = True, trim_windows: bool = True) -> ClipFlops:
-    """Count what one optimizer step does for one clip.
-
-    The model runs on tensors that have shapes but no content, so the 8 B model is counted on a laptop, in seconds.
+    """Count what one optimizer step does for one clip, on tensors that have shapes but no content: in seconds.
 
     Args:
         model: an AF3 with an adapter, best on the meta device (see `build_on_meta`).
@@ -101,16 +99,14 @@ class RunCost:
 
 
 def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour: float, gpus: int = 1) -> RunCost:
-    """Time and money for so many operations. An estimate: it is as good as its two assumptions.
+    """Time and money for ``flops`` operations. An estimate: it is as good as its two assumptions.
 
     Args:
-        flops: operations of the whole run.
         gpu: a key of `PEAK_FLOPS`.
         utilisation: share of the peak that the run reaches, between 0 and 1. Large language models trained in 16 bits
             on many accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table
             3); small batches, 4-bit weights and a slow data loader reach less.
-        price_per_hour: of one GPU.
-        gpus: how many share the work, each taking an equal part.
+        price_per_hour: of one GPU; ``gpus`` share the work, each taking an equal part.
 
     Raises:
         ValueError: an unknown GPU, or a number that is out of range.

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from helpers.hub import OFFLINE, HubError, check_access, is_hub_id
+from helpers.hub import OFFLINE, HubError, check_access, is_hub_id, status_of
 from helpers.model.hardware import NotEnoughMemory, choose_hardware, dtype_name
 from helpers.model.memory import GB, HEADROOM, estimate_memory
 from helpers.profiles import RUNS, TINY, Profile, get_profile
@@ -112,21 +112,18 @@ def check_hub(profile: Profile) -> list[Finding]:
     problems: dict[str, str] = {}
     for repo_id, kind in ((profile.model_id, "model"), (profile.dataset_id, "dataset")):
         try:
-            check_access(repo_id, kind)
+            if "unreachable" not in problems:  # it would only take its time to say the same again
+                check_access(repo_id, kind)
         except HubError as problem:
             problems.setdefault(problem.reason, str(problem))
         except Exception as problem:  # whatever else the network can do wrong, a diagnosis must not fail of it
             problems["unreachable"] = (f"The Hub cannot be asked ({type(problem).__name__}): check the network, the "
                                        f"proxy and HF_ENDPOINT, or {OFFLINE}.")
-        if "unreachable" in problems:
-            break  # the other would only take its time to say the same
     terms = f"the weights are {profile.license.terms}" if profile.license else "no terms that the course knows of"
     gated = problems.pop("gated", None)
     licence = Finding("licence", "not accepted yet", gated) if gated else Finding("licence", terms)
-    hub = Finding("Hub", "model and data set can be reached")
-    if problems:
-        reason, fix = next(iter(problems.items()))
-        hub = Finding("Hub", _HUB_FOUND.get(reason, reason), fix)
+    reason, fix = next(iter(problems.items()), ("model and data set can be reached", None))
+    hub = Finding("Hub", _HUB_FOUND.get(reason, reason), fix)
     return [hub, licence, _check_login(reachable="unreachable" not in problems)]
 
 
@@ -146,21 +143,15 @@ def _check_login(reachable: bool) -> Finding:
             HfApi().whoami()
             return Finding("login", "the Hub knows the stored token")
     except Exception as error:  # whatever the network can do wrong, a diagnosis must not fail of it
-        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+        if status_of(error) == 401:
             return Finding("login", "the Hub does not know the stored token",
                            "Log in again with `hf auth login`, or forget the token with `hf auth logout`.")
     return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
 
 
 def check_setup(profile: Profile | None = None) -> Diagnosis:
-    """Look at everything that the profile needs.
-
-    Args:
-        profile: by default the one that is on.
-
-    Returns:
-        A `Diagnosis`; ``print`` shows a short table, and below it the repair of each problem.
-    """
+    """Look at everything that a profile needs, by default the one that is on; ``print`` shows a short table, and below
+    it the repair of each problem."""
     profile = profile or get_profile()
     return Diagnosis((check_python(), check_libraries(), check_labels(), check_adapter(), check_pipeline(),
                       check_decoding(), check_device(profile), check_memory(profile), check_disk(profile),

@@ -112,8 +112,7 @@ def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Pat
 
     Args:
         profile: supplies data, sizes and rates.
-        model: an AF3 without an adapter; the adapter is added here.
-        processor: its processor.
+        model: without an adapter, which is added here.
         output: folder for checkpoints.
         train: other clips to train on: a stream, or a list of examples with ``audio`` and ``caption``.
         evaluation: other clips to evaluate on. With ``train`` but without this there is nothing to evaluate on.

@@ -23,11 +23,7 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
     Every process of a run has to call this, for weights that are sharded over processes are gathered; the first process
     writes.
 
-    Args:
-        trainer: after training.
-        processor: the model's processor.
-        folder: where to; its parents are made.
-        profile: for the record, which data the run saw.
+    The record says which data the run saw if it is given the ``profile``.
 
     Raises:
         AdapterError: the folder holds something else; or what was written is not a whole adapter (its weights are not
