@@ -79,14 +79,14 @@ def main(arguments: list[str] | None = None) -> int:
     print_anything()
     options, profile = read_options(arguments)
 
-    from helpers import AdapterError, AudioError, CaptionError, CheckpointError, HubError, NotEnoughMemory, TrainingError
+    import helpers
     from helpers.audio.captions import SplitError
     from helpers.model.hardware import NoSuchDevice
 
     try:
         return _train(options, profile)
-    except (AdapterError, AudioError, CaptionError, SplitError, CheckpointError, TrainingError, HubError, NoSuchDevice,
-            NotEnoughMemory, FileNotFoundError) as error:
+    except (helpers.AdapterError, helpers.AudioError, helpers.CaptionError, helpers.CheckpointError, helpers.HubError,
+            helpers.NotEnoughMemory, helpers.TrainingError, NoSuchDevice, SplitError, FileNotFoundError) as error:
         print(f"helpers.train: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("helpers.train: interrupted; the same command with --resume goes on from the last whole checkpoint.",

@@ -38,7 +38,7 @@ def read_config(model_id: str, **options) -> PreTrainedConfig:
 
 
 def build_on_meta(config: PreTrainedConfig | str = FULL_SIZE) -> PreTrainedModel:
-    """The model (of a configuration, or of what `read_config` takes) in bfloat16 on the meta device, in eval mode: every
+    """The model (of a configuration, or of what `read_config` takes) in bfloat16 on the meta device, in eval mode: each
     shape, no numbers, and so no memory and nothing to download. ``get_peft_model(..., low_cpu_mem_usage=True)`` puts an
     adapter on it that takes no memory either."""
     config = read_config(config) if isinstance(config, str) else copy.deepcopy(config)
