@@ -37,8 +37,8 @@ class ClipStream(torch.utils.data.IterableDataset):
     Each loader worker gives the batches that are its turn, so the batches come in the order of a loader without
     workers. Accelerate shares out a stream of this class by batches too (its ``IterableDatasetShard``): process ``r``
     of ``R`` sees the ``r``-th part of each ``clips_per_batch`` clips. The price: every process and worker *reads* every
-    clip of the stream, and decodes its own alone. That is cheap from this machine's disk, where the trainer's part of
-    the Hub's clips is kept (`first_rows`): fetched once a machine. For a whole split there is `LaneStream`.
+    clip of the stream, and decodes its own alone; cheap from this machine's disk, where the trainer's part of the Hub's
+    clips is kept (`first_rows`). For a whole split there is `LaneStream`.
 
     Args:
         clips: the stream of one pass.
@@ -46,10 +46,9 @@ class ClipStream(torch.utils.data.IterableDataset):
         endless: begin anew after the last clip, without a break: no batch is cut short at the end of a pass, and no
             step of gradient accumulation either (the ``Trainer`` would carry the gradients of the cut step over into
             the next one).
-        seed: shuffle the clips, differently in each pass; the same seed gives the same order, on any number of
-            processes and workers, resumed or not. ``None`` keeps the stream's order. Shuffle the training part alone,
-            after it was split off: a stream that is shuffled first and split then has other clips on each side in each
-            pass.
+        seed: shuffle the clips, differently in each pass, and always in the same way; ``None`` keeps the stream's
+            order. Shuffle the training part alone, after it was split off: a stream that is shuffled first and split
+            then has other clips on each side in each pass.
         block: clips that are shuffled together; so many lie in memory, undecoded, and the first batch waits for them.
             The blocks of each pass begin elsewhere. ``None``: all clips of a pass together.
 

@@ -48,13 +48,12 @@ def choose_hardware(device: str | None = None, dtype: torch.dtype | None = None,
                     quantize: bool | None = None) -> Hardware:
     """The best way to load a model on this machine, judged by what its devices can do and by their free memory.
 
-    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK``
-      is set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left
-      on one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
+    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Of several processes (``LOCAL_RANK`` is set) each takes its
+      own GPU. A single one that sees several spreads the layers over all of them: left on one, the Trainer would copy
+      the model to the others and cut batches apart that have to stay whole.
     - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float32 elsewhere: float16, all that older
-      GPUs such as a T4 compute fast in, may overflow; most CPUs have no bfloat16 units and emulate them many times
-      slower; and Apple's GPU is safest so. Where an older GPU has no room for float32, not even beside 4-bit weights,
-      emulated bfloat16.
+      GPUs such as a T4 compute fast in, may overflow, and most CPUs emulate bfloat16, many times slower. Where an older
+      GPU has no room for float32, not even beside 4-bit weights, emulated bfloat16.
     - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less
       `HEADROOM`.
     - Attention: FlashAttention 2 where it is installed and the GPU and dtype can use it, else PyTorch's SDPA.

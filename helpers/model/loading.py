@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -103,7 +103,10 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
     local = model_id == TINY or Path(model_id).is_dir()
     check_folder(model_id)
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
-    with hub_access(model_id) as options, _progress_bars(shown=not local):
+    with hub_access(model_id) as options, ExitStack() as after:
+        if local and logging.is_progress_bar_enabled():  # a bar for a load of half a second is noise
+            logging.disable_progress_bar()
+            after.callback(logging.enable_progress_bar)
         hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize)
         if stored_in_4_bit:
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
@@ -142,19 +145,6 @@ def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: 
         raise UnknownModel(f"{len(missing)} tensors of the {kind.__name__} are not among the weights in {source} "
                            f"({missing[0]}, for one): its config.json is another model's, or the copy is not whole.")
     return model
-
-
-@contextmanager
-def _progress_bars(shown: bool):
-    """A bar for a load of half a second is noise."""
-    were_on = logging.is_progress_bar_enabled()
-    if not shown:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if were_on:
-            logging.enable_progress_bar()
 
 
 def spare_audio_tower(model: PreTrainedModel) -> None:

@@ -47,8 +47,7 @@ def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_toke
         text_tokens: tokens of the chat besides the audio, answer included.
         answer_tokens: positions whose logits are kept.
         checkpointing: activations are computed again in the backward pass.
-        trim_windows: the encoder's window is as long as the clip (see `helpers.audio.windows`); otherwise it is
-            computed whole, whatever the clip's length, although only frames with sound become tokens.
+        trim_windows: the encoder's window is as long as the clip (see `helpers.audio.windows`), not whole.
 
     Raises:
         ValueError: the clip is longer than one window, or has no length.

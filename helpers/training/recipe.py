@@ -102,16 +102,13 @@ def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Pat
     """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
 
     Streams are read as `ClipStream` says: the training clips over and over, shuffled by the seed, those to evaluate on
-    in their order; clips that cannot be used are left out with a sentence each (`SkipUnusable`). `TrainingGuard` stops
-    a run that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
-    seed gives the same adapter, bit for bit, on one machine. With ``save_only_model=False``,
+    in their order; clips that cannot be used are left out with a sentence each (`SkipUnusable`). The same seed gives
+    the same adapter, bit for bit, on one machine. With ``save_only_model=False``,
     ``trainer.train(resume_from_checkpoint=last_whole_checkpoint(output))`` goes on exactly where a run was interrupted.
-
-    Under torchrun or ``accelerate launch`` all processes make the same trainer, and each step takes ``batch_size``
-    clips a process.
+    Several processes (torchrun, ``accelerate launch``) make the same trainer, and a step takes ``batch_size`` clips of
+    each.
 
     Args:
-        profile: supplies data, sizes and rates.
         model: without an adapter, which is added here.
         output: folder for checkpoints.
         train: other clips to train on: a stream, or a list of examples with ``audio`` and ``caption``.
