@@ -144,16 +144,12 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
     """Load something from the Hub inside of this: it asks first, and says what is wrong and what to do.
 
     For anything but a Hub id (a folder, ``"tiny"``) it does nothing. Otherwise it asks whether the repository can be
-    read, at the cost of one small request, and turns whatever goes wrong inside into a `HubError` of one sentence. It
-    shortens the libraries' time-outs for the rest of the process, unless you have set them
-    (``HF_HUB_DOWNLOAD_TIMEOUT``).
+    read, at the cost of one small request, and turns whatever goes wrong inside into a `HubError`. It shortens the
+    libraries' time-outs for the rest of the process, unless you have set them (``HF_HUB_DOWNLOAD_TIMEOUT``).
 
     Yields:
         Keyword arguments for ``from_pretrained``: ``{"local_files_only": True}`` where the Hub cannot be reached but
         the model is in the cache (a line says so), else none.
-
-    Raises:
-        HubError: see `check_access`; or the download broke off or was damaged.
     """
     if not is_hub_id(repo_id):
         yield {}

@@ -126,8 +126,8 @@ def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dic
     """One example a clip, with everything that people wrote about it in ``references``.
 
     AudioCaps' validation and test splits have five captions a clip, as five rows that share ``youtube_id`` and
-    ``start_time`` and lie anywhere in the split; so all rows are read before the first clip is whole. Clips of a
-    stream are decoded once, not once a caption. The tiny data set brings ``references`` already.
+    ``start_time`` and lie anywhere in the split; so all rows are read before the first clip is whole, and a clip is
+    decoded once. The tiny data set brings ``references`` already.
 
     Args:
         rows: from `load_captions`, or a list of examples; without these two columns each row is a clip of its own.

@@ -37,10 +37,8 @@ class EventScores:
 
 
 def reads_like_audiocaps(text: str) -> bool:
-    """One short sentence that begins with a capital and has no full stop, as nearly all of AudioCaps' captions do.
-
-    The tiny data set's own grammar is stricter: see `helpers.tiny.captions.parse_caption`.
-    """
+    """One short sentence that begins with a capital and has no full stop, as nearly all of AudioCaps' captions do (the
+    tiny data set's own grammar is stricter: `helpers.tiny.captions.parse_caption`)."""
     return bool(text) and text[0].isupper() and "." not in text and 2 <= len(text.split()) <= 40
 
 
@@ -98,20 +96,16 @@ def event_counts(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
 
 
 def event_f1(counts: np.ndarray) -> float:
-    """F1 over the events of the clips in ``counts`` (from `event_counts`): a statistic for `bootstrap_interval`.
-
-    NaN, that is unknown, where none of the clips holds an event that the vocabulary knows.
-    """
+    """F1 over the events of the clips in ``counts`` (from `event_counts`): a statistic for `bootstrap_interval`. NaN,
+    that is unknown, where none of the clips holds an event that the vocabulary knows."""
     if not counts[:, PRESENT].any():
         return float("nan")
     return 2 * counts[:, HITS].sum() / (counts[:, CLAIMED].sum() + counts[:, PRESENT].sum())
 
 
 def order_accuracy(counts: np.ndarray) -> float:
-    """Share in the right order among two events in a row that are both named: a statistic, as `event_f1` is.
-
-    NaN where no caption names both events of such a clip.
-    """
+    """Share in the right order among two events in a row that are both named, a statistic as `event_f1` is; NaN where
+    no caption names both."""
     both = counts[:, BOTH_NAMED].sum()
     return counts[:, IN_ORDER].sum() / both if both else float("nan")
 

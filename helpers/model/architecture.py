@@ -71,11 +71,8 @@ def count_windows(seconds: float, config: AudioFlamingo3Config) -> int:
 
 
 def count_audio_tokens(seconds: float, config: AudioFlamingo3Config) -> int:
-    """Frames that the encoder gives for one clip, and placeholders in its chat: about 25 a second.
-
-    A stride-2 convolution and a pooling by 2 over the mel frames of the clip, as in
-    ``AudioFlamingo3Encoder._get_feat_extract_output_lengths``.
-    """
+    """Frames that the encoder gives for one clip, and placeholders in its chat: about 25 a second (a stride-2
+    convolution and a pooling by 2: ``AudioFlamingo3Encoder._get_feat_extract_output_lengths``)."""
     samples = min(round(seconds * SAMPLING_RATE), count_windows(seconds, config) * _window_samples(config))
     return ((math.ceil(samples / HOP) - 1) // 2 + 1) // 2
 

@@ -116,7 +116,10 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
     accept_trimmed(model)
     if is_quantized(model):
         check_quantized(model)
-        _keep_packing(model)
+        # On CPUs with bfloat16 units (AVX512-BF16) bitsandbytes repacks each matrix in eval mode, for a kernel without
+        # a backward pass: after an evaluation, the next training step would fail in the middle of autograd.
+        for name in quantized_modules(model):
+            model.get_submodule(name).support_avx512bf16_for_cpu = False
     if model_id == TINY:
         model.name_or_path = model.config._name_or_path = _relative(TINY_FOLDER)
     # peft 0.21 still reads a name that transformers 5.23 renamed; nothing a learner could do about it.
@@ -194,13 +197,3 @@ def check_quantized(model: torch.nn.Module) -> None:
         raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language "
                            f"model ({example}, for one, is wrong): this release of transformers reads the names to "
                            "skip in another way; install the versions of constraints.txt.")
-
-
-def _keep_packing(model: torch.nn.Module) -> None:
-    """Keep bitsandbytes from repacking 4-bit matrices on CPUs with bfloat16 units (AVX512-BF16).
-
-    On those, the first forward pass in eval mode repacks each matrix for a kernel without a backward pass: after an
-    evaluation, the next training step fails in the middle of autograd.
-    """
-    for name in quantized_modules(model):
-        model.get_submodule(name).support_avx512bf16_for_cpu = False

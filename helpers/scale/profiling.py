@@ -103,9 +103,8 @@ def model_bytes(model: torch.nn.Module) -> int:
 def peak_memory(function: Callable[[], object]) -> int:
     """Most bytes that PyTorch's CPU allocator held at once while ``function`` ran, above what it held before.
 
-    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors
-    inside an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does
-    not count. (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
+    The allocator itself reports each block that it hands out and takes back (``profile_memory``); what a kernel takes
+    past it does not count. (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
     """
     gc.collect()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch 2.13 writes two lines of its own debugging to stderr

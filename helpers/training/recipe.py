@@ -42,9 +42,9 @@ def lora_config(profile: Profile) -> LoraConfig:
 def training_arguments(profile: Profile, model, output: Path, **overrides) -> TrainingArguments:
     """The guide's training arguments, with the profile's numbers and the precision that fits the model.
 
-    A run that is shorter than the profile's, for a trial, warms up for at most half of its steps. Whether activations
-    are checkpointed follows from what is free (`choose_checkpointing`, which says why), unless
-    ``gradient_checkpointing`` (or its newer name, ``activation_checkpointing``) is among the overrides.
+    A shorter run, for a trial, warms up for at most half of its steps. Whether activations are checkpointed follows
+    from what is free (`choose_checkpointing`), unless ``gradient_checkpointing`` (or its newer name,
+    ``activation_checkpointing``) is among the overrides.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
     # Taken out: `TrainingArguments` would listen to one of the two names alone.
