@@ -82,11 +82,8 @@ def _reason(error: BaseException) -> str | None:
 
 
 def explain(error: BaseException | None, repo_id: str, repo_type: str = "model") -> HubError | None:
-    """What went wrong at the Hub and what to do, in one sentence; ``None`` where the Hub was not the matter.
-
-    What led to the error is looked at too, for transformers and datasets wrap errors. ``repo_type``: ``"model"`` or
-    ``"dataset"``.
-    """
+    """What went wrong at the Hub and what to do, in one sentence; ``None`` where the Hub was not the matter. What led
+    to the error is looked at too, for transformers and datasets wrap errors."""
     from huggingface_hub import constants, get_token
 
     while error is not None and not isinstance(error, HubError) and not (reason := _reason(error)):
@@ -116,11 +113,8 @@ def _set_timeouts(repo_type: str) -> None:
 
 
 def check_access(repo_id: str, repo_type: str = "model") -> None:
-    """Whether the Hub would let you read this repository now: asks for one small file, which takes seconds at most.
-
-    Raises:
-        HubError: no network, no such repository, or no leave to read it; the message says what to do.
-    """
+    """Whether the Hub would let you read this repository (``"model"`` or ``"dataset"``) now, or `HubError`: asks for
+    one small file, which takes seconds at most."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 

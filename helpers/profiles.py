@@ -88,17 +88,13 @@ class Profile:
     needs_gpu: bool = False
     """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 0.0
-    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for
-    that."""
+    """Free memory that the doctor asks for; 0: what `estimate_memory` says of the profile's model."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 
     def expect(self, claim: str, holds: bool) -> None:
-        """Print whether a claim about a trained model holds; in a profile that has been `measured` it must.
-
-        Raises:
-            AssertionError: it does not hold, and should.
-        """
+        """Print whether a claim about a trained model holds; in a profile that has been `measured` it must (else an
+        ``AssertionError``)."""
         print(f"{claim}: {bool(holds)}")
         assert holds or not self.measured, claim  # nosec B101: it stands in for the assertion of a notebook's cell
 

@@ -29,7 +29,6 @@ class FolderReport:
     """A folder of recordings after the check: what can be used, and what cannot and why."""
 
     name: str
-    """The folder's own name."""
     clips: list[dict]
     """Usable examples: ``audio`` (16 kHz mono, as `load_captions` gives it; from `scan_folder` what `as_samples` makes
     it of), ``caption``, ``references``, ``source``, ``split``, and the table's other columns."""

@@ -16,14 +16,13 @@ SILENCE, SINGLE, SEQUENCE, OVERLAP = "silence", "single", "sequence", "overlap"
 
 @dataclass(frozen=True)
 class EventScores:
-    """Scores over a set of clips; every one is between 0 and 1."""
+    """Scores over a set of clips, between 0 and 1; ``f1`` is the harmonic mean of precision and recall."""
 
     precision: float
     """Of the events that captions name, the share that is really there."""
     recall: float
     """Of the events that are really there, the share that captions name."""
     f1: float
-    """Harmonic mean of both."""
     order: float
     """Of the clips with two events in a row whose caption names both, the share that has them in the right order;
     NaN where there is no such clip."""

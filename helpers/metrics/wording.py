@@ -34,9 +34,7 @@ class CaptionStatistics:
     words: float
     """Words a caption, on average."""
     shortest: int
-    """Words of the shortest caption."""
     longest: int
-    """Words of the longest caption."""
     vocabulary: int
     """Different words over all captions."""
     distinct: float

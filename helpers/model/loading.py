@@ -153,9 +153,8 @@ def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: 
 def spare_audio_tower(model: PreTrainedModel) -> None:
     """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
 
-    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask
-    for a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower
-    then keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains
+    transformers (``enable_input_require_grads``) then makes the first layer of every sub-model ask for a gradient, so
+    that one reaches the adapters. The tower would compute its layers a second time, for a backward pass that trains
     nothing. With no input layer to name, it is passed over; the token embeddings are enough.
     """
     model.model.audio_tower.get_input_embeddings = lambda: None

@@ -27,12 +27,11 @@ PARTS = {"audio_tower": "audio tower", "multi_modal_projector": "projector", "la
 
 @dataclass(frozen=True)
 class LoraReport:
-    """What is trainable, by part of the model and by kind of module."""
+    """What is trainable, by part of the model."""
 
     parameters: dict[str, int]
     """All parameters by part (an adapter's own not counted)."""
     trainable: dict[str, int]
-    """Trainable parameters by part."""
     adapters: dict[str, Counter]
     """Part -> kind of module (``q_proj`` ...) -> how many modules carry an adapter."""
 

@@ -94,7 +94,7 @@ class RunCost:
     gpu: str
     hours: float
     price: float
-    """In the currency of the price by the hour; for all GPUs together."""
+    """For all GPUs together, in the currency of the price by the hour."""
 
 
 def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour: float, gpus: int = 1) -> RunCost:

@@ -15,9 +15,9 @@ class CaptionEvaluation(TrainerCallback):
     """Captions the same few clips at every evaluation, and records how good the captions are.
 
     A loss says how surprised the model is by people's words when it is given all the words before; captions are what
-    it says by itself. Each evaluation's row in ``trainer.state.log_history`` gains the keys of `SCORES`, and so do
-    the metrics that ``trainer.evaluate()`` returns: ``metric_for_best_model="eval_cider_d"`` works. The callback runs
-    after the Trainer has written its log, so services chosen with ``report_to`` do not see these two numbers.
+    it says by itself. Each evaluation's row in ``trainer.state.log_history`` gains the keys of `SCORES`, and so do the
+    metrics of ``trainer.evaluate()``: ``metric_for_best_model="eval_cider_d"`` works. Services chosen with
+    ``report_to`` do not see them, for the Trainer has written its log by then.
 
     Args:
         examples: a few fixed clips that are not trained on, with ``audio``, ``caption`` and perhaps ``references``.
