@@ -60,12 +60,11 @@ def check_device(profile: Profile) -> Finding:
 
 def check_memory(profile: Profile) -> Finding:
     """Whether the GPU, or without one the machine, has memory enough to train, by the estimate of `estimate_memory`."""
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         hardware = choose_hardware(model=profile)
-        dtype, quantize = hardware.dtype, hardware.quantize
-    except NotEnoughMemory:
-        dtype, quantize = torch.float16, True
+        device, dtype, quantize = hardware.device.partition(":")[0], hardware.dtype, hardware.quantize
+    except NotEnoughMemory:  # of a GPU
+        device, dtype, quantize = "cuda", torch.float16, True
     needed = estimate_memory(profile, dtype=dtype, quantize=quantize, device=device).total
     if device == "cuda":
         sizes = [torch.cuda.mem_get_info(gpu) for gpu in range(torch.cuda.device_count())]
@@ -85,7 +84,7 @@ def check_memory(profile: Profile) -> Finding:
 
 
 def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:
-    """Whether there is room where models and data, and this course's own results, are put."""
+    """Whether there is room where models, data and results are put."""
     from huggingface_hub.constants import HF_HOME
 
     from helpers.tiny.dataset import cache_folder
