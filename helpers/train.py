@@ -83,10 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
     from helpers.audio.captions import SplitError
     from helpers.model.hardware import NoSuchDevice
 
+    explained = (helpers.AdapterError, helpers.AudioError, helpers.CaptionError, helpers.CheckpointError,
+                 helpers.HubError, helpers.NotEnoughMemory, helpers.TrainingError, NoSuchDevice, SplitError,
+                 FileNotFoundError)
     try:
         return _train(options, profile)
-    except (helpers.AdapterError, helpers.AudioError, helpers.CaptionError, helpers.CheckpointError, helpers.HubError,
-            helpers.NotEnoughMemory, helpers.TrainingError, NoSuchDevice, SplitError, FileNotFoundError) as error:
+    except explained as error:
         print(f"helpers.train: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("helpers.train: interrupted; the same command with --resume goes on from the last whole checkpoint.",
