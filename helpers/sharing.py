@@ -32,12 +32,9 @@ model = PeftModel.from_pretrained(base, check_adapter(base, "the folder with thi
 
 
 def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict], processes: int = 1) -> Path:
-    """Write ``README.md`` into an adapter's folder: base model, data, licence, metrics and versions.
-
-    `peft` leaves a template with empty headings there; this replaces it.
+    """Write ``README.md`` into the folder of `save_adapter`, where `peft` leaves a template with empty headings.
 
     Args:
-        folder: where `save_adapter` has put the adapter.
         log_history: ``trainer.state.log_history``; its first and last evaluation are reported.
         processes: that trained together, each on ``batch_size`` clips.
 

@@ -141,13 +141,9 @@ class ClipStream(torch.utils.data.IterableDataset):
         return {"clips": clips} if state is None else {"clips": clips, "state": state}
 
     def resume(self, batches: int, position: dict[str, Any]) -> None:
-        """Begin the next iteration with ``batches`` batches of `ALREADY_TRAINED`, then go on from ``position``.
-
-        Args:
-            batches: batches that the reader will throw away, as ``Trainer`` does when it resumes.
-            position: from `position`. With its state the clips before it are not even read (up to a file's or a
-                block's beginning); without (states do not leave loader workers) they are read again, but not decoded.
-        """
+        """Begin the next iteration with ``batches`` batches of `ALREADY_TRAINED`, which ``Trainer`` throws away when it
+        resumes, then go on from ``position``. With its state the clips before it are not even read (up to a file's or
+        a block's beginning); without (states do not leave loader workers) they are read again, but not decoded."""
         self._batches_seen, self._position = batches, position
         self._states.clear()
 

@@ -183,9 +183,9 @@ def loader_workers(model, processes: int = 1) -> int:
 def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> dict:
     """The ``TrainingArguments`` that follow from where the model was loaded, and are never written by hand.
 
-    ``bf16=True`` on a CPU is refused by ``TrainingArguments``. float16 needs the gradient scaling that ``fp16=True``
-    switches on, because its smallest numbers are too large for many gradients; the scaler in turn refuses gradients in
-    float16, which is why adapters stay in float32 (peft sees to it: ``autocast_adapter_dtype``).
+    ``bf16=True`` on a CPU is refused by ``TrainingArguments``. float16 needs the gradient scaling of ``fp16=True``, for
+    its smallest numbers are too large for many gradients; the scaler in turn refuses gradients in float16, which is why
+    adapters stay in float32 (peft sees to it: ``autocast_adapter_dtype``).
 
     ``checkpointing`` (before transformers 5.23 ``gradient_checkpointing``) takes less memory and about a third more
     time. It is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters, and it is

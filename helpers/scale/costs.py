@@ -98,17 +98,12 @@ class RunCost:
 
 
 def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour: float, gpus: int = 1) -> RunCost:
-    """Time and money for ``flops`` operations. An estimate: it is as good as its two assumptions.
+    """Time and money for ``flops`` operations, shared equally by ``gpus`` GPUs of a kind (a key of `PEAK_FLOPS`), each at
+    ``price_per_hour``. An estimate: it is as good as its assumptions.
 
-    Args:
-        gpu: a key of `PEAK_FLOPS`.
-        utilisation: share of the peak that the run reaches, between 0 and 1. Large language models trained in 16 bits
-            on many accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table
-            3); small batches, 4-bit weights and a slow data loader reach less.
-        price_per_hour: of one GPU; ``gpus`` share the work, each taking an equal part.
-
-    Raises:
-        ValueError: an unknown GPU, or a number that is out of range.
+    ``utilisation`` is the share of the peak that the run reaches. Large language models trained in 16 bits on many
+    accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table 3); small
+    batches, 4-bit weights and a slow data loader reach less. A ``ValueError`` where a number is out of range.
     """
     if gpu not in PEAK_FLOPS:
         raise ValueError(f"There is no peak on record for the GPU {gpu!r}: choose one of {', '.join(PEAK_FLOPS)}, or "
