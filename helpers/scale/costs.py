@@ -98,8 +98,8 @@ class RunCost:
 
 
 def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour: float, gpus: int = 1) -> RunCost:
-    """Time and money for ``flops`` operations, shared equally by ``gpus`` GPUs of a kind (a key of `PEAK_FLOPS`), each at
-    ``price_per_hour``. An estimate: it is as good as its assumptions.
+    """Time and money for ``flops`` operations, shared equally by ``gpus`` GPUs (``gpu``: a key of `PEAK_FLOPS`), of
+    which each costs ``price_per_hour``. An estimate: it is as good as its assumptions.
 
     ``utilisation`` is the share of the peak that the run reaches. Large language models trained in 16 bits on many
     accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table 3); small
