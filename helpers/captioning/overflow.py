@@ -5,8 +5,6 @@ issues 761 and 868, huggingface/transformers issue 33294), and what comes out is
 token 0, an exclamation mark, again and again, and nothing raises an error.
 """
 
-from __future__ import annotations
-
 import torch
 from transformers import LogitsProcessor
 
