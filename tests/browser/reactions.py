@@ -83,7 +83,7 @@ def _notebook_01(page) -> None:
     game = _shown(page, has=page.get_by_role("button", name="Next clip"))
     game.get_by_role("button").first.click()
     _says(game, "A person wrote")
-    _says(game, " of 1.")
+    _says(game, re.compile(r"The model says .+You: [01] of 1\. The model: [01] of 1\.", re.S))
     game.get_by_role("button", name="Next clip").click()
     _says(game, "Clip 2 of 20")
     every_sound(page, "base model")
@@ -144,12 +144,6 @@ def _gallery(page) -> None:
 
     _says(run_again('side.compare("no")'), "You guessed yes; the answer: no.")
     _says(run_again("size.compare(40)"), "You guessed 7 MB; it is 40 MB: 33 MB too low")
-    clips = _shown(page, has=page.get_by_role("button", name="Show the caption"))
-    clips.get_by_role("button", name="Next").click()
-    _says(clips, "Clip 2 of 4")
-    expect(clips).not_to_contain_text("A person wrote")
-    clips.get_by_role("button", name="Show the caption").click()
-    _says(clips, "A person wrote")
     sound = _shown(page, has=page.locator("input[type=file]"))
     file = {"name": "a.wav", "mimeType": "audio/wav", "buffer": noise(1)}
     sound.locator("input[type=file]").set_input_files(file)

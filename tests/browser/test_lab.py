@@ -19,7 +19,7 @@ from browser.gallery import write_gallery
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = Path(os.environ.get("COURSE_SCREENSHOTS") or ROOT / "runs" / "browser")
-WIDGET = re.compile(r"^(?:your_sound|playground|calculator|guess_caption|explore_labels|browse_clips)\(", re.M)
+WIDGET = re.compile(r"^(?:your_sound|playground|calculator|guess_caption|explore_labels)\(", re.M)
 
 try:
     from playwright.sync_api import sync_playwright
