@@ -1,4 +1,5 @@
-"""The course as static pages: ``python -m tools.site`` writes ``site/``, ready to be published.
+"""The course as static pages: ``make site`` or ``python -m tools.site`` writes ``site/``, which
+``.github/workflows/site.yml`` publishes.
 
 Players, pictures, tables and folded solutions work without a kernel; widgets show the text that stands for them. It is
 nbconvert, which JupyterLab brings anyway, with one style sheet on top. (Weighed: Jupyter Book and MyST need Node and a

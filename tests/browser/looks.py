@@ -49,9 +49,9 @@ def cut_off(page) -> list[str]:
     return page.evaluate(_CUT_OFF)
 
 
-def serious(page) -> list[str]:
-    """Serious and critical findings of axe in the course's outputs: missing names, contrast too low, ..."""
-    broken = Axe().run(page, context=OUTPUT).response["violations"]
+def serious(page, part: str | None = OUTPUT) -> list[str]:
+    """Serious and critical findings of axe in the course's outputs, or in the whole page: names, contrast, ..."""
+    broken = Axe().run(page, context=part).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:200]}"
         for rule in broken
