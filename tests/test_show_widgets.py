@@ -180,3 +180,13 @@ def test_the_progress_board_replaces_the_trainers_own(processor, base_model, tmp
     trainer.train()
     assert "step 2 of 2, loss" in pages[-1] and "Epoch" not in pages[-1]
     assert capsys.readouterr().out == ""
+
+
+def test_an_evaluation_before_any_training_shows_its_numbers_and_no_bar():
+    from transformers import TrainerState
+
+    board, pages = helpers.TrainingProgress(), []
+    board.on_prediction_step(None, TrainerState(), None)
+    board._board.write = pages.append
+    board.on_evaluate(None, TrainerState(), None, metrics={"eval_loss": 5.25, "eval_runtime": 3.0})
+    assert "evaluation loss" in pages[-1] and "5.25" in pages[-1] and "<progress" not in pages[-1]

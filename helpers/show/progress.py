@@ -94,6 +94,11 @@ class TrainingProgress(TrainerCallback):
         """Notes the loss."""
         self._loss = (logs or {}).get("loss", self._loss)
 
+    def on_prediction_step(self, args, state, control, **kwargs) -> None:
+        """Opens a board for an evaluation outside of a training."""
+        if self._board is None:
+            self._board = _Board("Evaluating.")
+
     def on_evaluate(self, args, state, control, metrics=None, **kwargs) -> None:
         """Adds a row. A `CaptionEvaluation` that comes before this callback has put its scores into ``metrics``."""
         names = {"eval_loss": "evaluation loss", **SCORES}
@@ -111,8 +116,11 @@ class TrainingProgress(TrainerCallback):
         made = state.global_step - self._first
         left = (time.monotonic() - self._started) / max(made, 1) * (state.max_steps - state.global_step)
         loss = f", loss {self._loss:.2f}" if self._loss is not None else ""
-        time_left = "" if done or not made else f", {_minutes(left)} left"
+        time_left = "" if done or not made or left <= 0 else f", {_minutes(left)} left"
         table = show_table(self._rows).data if self._rows else ""
+        if not state.max_steps:  # nothing has been trained yet
+            self._board.write(table)
+            return
         self._board.write(
             f"<p>{_bar(share, f'step {state.global_step:,} of {state.max_steps:,}{loss}{time_left}')}</p>{table}"
         )

@@ -115,6 +115,7 @@ def serve(root: Path, home: Path) -> Iterator[Lab]:
             env={
                 **os.environ,
                 "COURSE_TRIAL": TRIAL,
+                "OMP_NUM_THREADS": "1",  # the browser takes a core, and a kernel that wants both waits for it
                 "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
                 "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
                 "JUPYTER_CONFIG_DIR": str(home / "config"),

@@ -157,7 +157,7 @@ REACTIONS = {
     "03_train_with_lora": _calculator,
     "04_caption_new_audio": lambda page: upload(page, {"small.wav": 3}, ["before", "after"]),
     "05_use_a_pipeline": _notebook_05,
-    "07_teach_your_own_sounds": lambda page: upload(page, {"small.wav": 3}, ["your model"]),
+    "07_teach_your_own_sounds": lambda page: upload(page, {"small.wav": 3}, ["before", "after"]),
     "09_scale_up": _calculator,
     "gallery": _gallery,
 }
