@@ -17,7 +17,6 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
-from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ("glossary", "questions", "troubleshooting")
@@ -58,8 +57,9 @@ def _local_links(page: str) -> str:
 
 
 def _render(book: nbformat.NotebookNode, title: str, names: list[str], current: str | None) -> str:
-    exporter = HTMLExporter(config=Config({"TagRemovePreprocessor": {"remove_input_tags": {"hide-input"}}}))
-    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"hide-input"}, enabled=True), enabled=True)
+    exporter = HTMLExporter()
+    hidden = TagRemovePreprocessor(remove_input_tags={"hide-input"}, remove_cell_tags={"setup"}, enabled=True)
+    exporter.register_preprocessor(hidden, enabled=True)
     page, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
     page = page.replace("</head>", f"{STYLE}</head>", 1)
     page = re.sub(r"(<main[^>]*>)", lambda match: match[1] + _navigation(names, current), page, count=1)
