@@ -16,6 +16,12 @@ _CUT_OFF = f"""() => {{
             + node.textContent.trim().slice(0, 80));
     for (const node of document.querySelectorAll('{OUTPUT} :is(.widget-label, button, label, summary)'))
         if (wider(node)) found.push(`${{node.className || node.tagName}} cut off: ${{node.textContent.trim()}}`);
+    const pen = document.createElement('canvas').getContext('2d'), arrow = 24;
+    for (const node of document.querySelectorAll('{OUTPUT} select')) {{
+        const {{fontSize, fontFamily}} = getComputedStyle(node), words = node.selectedOptions[0]?.textContent ?? '';
+        pen.font = `${{fontSize}} ${{fontFamily}}`;
+        if (pen.measureText(words).width + arrow > node.clientWidth) found.push(`menu cut off: ${{words}}`);
+    }}
     return found;
 }}"""
 _EMPTY = f"""() => [...document.querySelectorAll(
