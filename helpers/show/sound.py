@@ -78,7 +78,8 @@ def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[d
         ("– pick a clip –", -1),  # a value of None would be shown as an empty line
         *((f"{place + 1}: {clip['caption']}", place) for place, clip in enumerate(clips)),
     ]
-    pick = ipywidgets.Dropdown(options=names, description="or pick", layout=ipywidgets.Layout(width="auto", max_width="42em"))
+    layout = ipywidgets.Layout(width="auto", max_width="42em")
+    pick = ipywidgets.Dropdown(options=names, description="or pick", layout=layout)
 
     def show(load: Callable[[], np.ndarray], name: str) -> None:
         answer.value = f"<p>Listening to {html.escape(name)} …</p>"
