@@ -79,7 +79,7 @@ class TrainingProgress(TrainerCallback):
     """
 
     def __init__(self):
-        self._board, self._started, self._rows, self._loss = None, 0.0, [], None
+        self._board, self._started, self._first, self._rows, self._loss = None, 0.0, 0, [], None
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Opens the board. Called by the ``Trainer``, as all methods here."""
