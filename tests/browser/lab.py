@@ -32,7 +32,7 @@ FLAGS = [
 TRIAL = "max_steps=60 eval_steps=30 save_steps=30 eval_clips=40 test_clips=100"
 """The tiny profile with fewer steps: what the notebooks show in a browser is the same, what they learn is nbval's part,
 and ten notebooks take half as long."""
-SHORTER = {"steps=20": "steps=6", "steps=48, others": "steps=16, others"}
+SHORTER = {" steps=20, model": " steps=6, model", "steps=48, others": "steps=16, others"}
 """For the same reason: what notebook 08 trains two dozen times, with steps of its own."""
 _READY = """() => {
     const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
