@@ -111,6 +111,7 @@ def _notebook_05(page) -> None:
     _says(talk, "<|im_end|>")
     talk.get_by_label("question", exact=True).fill("And what else?")
     talk.get_by_label("with the adapter").uncheck()
+    talk.get_by_label("choice", exact=True).select_option("temperature 1")
     talk.get_by_role("button", name="Ask").click()
     _says(talk, "You: And what else?")
     _says(talk, "The base model:")
