@@ -115,7 +115,7 @@ def show_table(rows: Sequence[dict], audio: str | None = None, mark: Callable[[d
     def style(key: str, text: str = "") -> str:
         side = "right" if key in numbers else "left"
         wrap = "nowrap" if text and (key in numbers and " " not in text or key == audio) else "normal"
-        if any(len(word) > 20 for word in text.split()):  # "AAAAAAAA…": a broken model must not break the table
+        if any(len(word) > 28 for word in text.split()):  # "AAAAAAAA…": a broken model must not break the table
             wrap += ";overflow-wrap:anywhere"
         return (
             f'align="{side}" style="text-align:{side};padding:3px 8px;vertical-align:middle;max-width:28em;'
