@@ -178,12 +178,11 @@ class Fit:
     def captions(self) -> bool:
         return self.captioning.total <= self.usable
 
-    def row(self) -> dict[str, str]:
-        """The same as text, for `show_table`."""
-        found = {"training": (self.trains, self.training), "captions": (self.captions, self.captioning)}
-        return {"GPU": self.gpu, "usable": f"{self.usable / GB:.1f} GB", "loaded in": self.loading,
-                **{use: f"{'fits' if fits else 'too large'}: {estimate.total / GB:.1f} GB"
-                   for use, (fits, estimate) in found.items()}}
+    def row(self) -> dict[str, str | float]:
+        """For `show_table`."""
+        return {"GPU": self.gpu, "loaded in": self.loading, "usable (GB)": self.usable / GB,
+                "training (GB)": self.training.total / GB, "captions (GB)": self.captioning.total / GB,
+                "fits": "both" if self.trains else "captions" if self.captions else "nothing"}
 
 
 def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, **settings) -> list[Fit]:

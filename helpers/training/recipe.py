@@ -5,7 +5,7 @@ The notebook writes the same calls out for the learner; a test holds the two tog
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from datasets import IterableDataset
@@ -172,11 +172,15 @@ def unfit(model, profile: Profile) -> str | None:
     return f"The adapter in {profile.adapter.name!r} is of another run ({', '.join(changed)})." if changed else None
 
 
-def ensure_adapter(profile: Profile) -> Path:
+def ensure_adapter(profile: Profile, prepare: Callable[[Trainer], Trainer] | None = None) -> Path:
     """The folder of a whole adapter that the profile's recipe has made for its model, trained now if there is none.
 
     An adapter of a run that was stopped, or that had other numbers, does not count. Says how long it takes when it has
     to train: about a minute for the tiny profile on two cores. While another program trains it, this one waits.
+
+    Args:
+        profile: the recipe's numbers.
+        prepare: what is done to the trainer before it trains, such as `show_progress`.
     """
     model, folder = load_model(profile.model_id, quiet=True), profile.adapter
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -195,5 +199,7 @@ def ensure_adapter(profile: Profile) -> Path:
         processor = load_processor(profile.model_id)
         with tempfile.TemporaryDirectory() as checkpoints:
             trainer = make_trainer(profile, model, processor, Path(checkpoints), eval_strategy="no", save_strategy="no")
+            if prepare:
+                trainer = prepare(trainer)
             trainer.train()
             return save_adapter(trainer, processor, folder, profile)
