@@ -17,7 +17,7 @@ from helpers.tiny.dataset import make_scene, to_pcm16
 from helpers.tiny.pretraining import chats, clips, encoder, language
 
 REFERENCE = Path(__file__).parent / "data" / "reference_clips.npz"
-"""16-bit samples of a few clips, written by ``python tests/make_reference.py`` on the machine that made the set."""
+"""16-bit samples of a few clips, written by ``python -m tools.reference_clips`` on the machine that made the set."""
 
 
 @pytest.mark.parametrize("label", sounds.SYNTHESIZERS)
