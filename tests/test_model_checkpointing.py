@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from helpers import choose_checkpointing, estimate_memory, get_profile, training_arguments
+from helpers.audio.folder import stream_clips
 from helpers.model import checkpointing
 from helpers.model.architecture import read_config
 from helpers.model.hardware import loader_workers
+from helpers.training import recipe
 
 FULL = get_profile("full")
 
@@ -28,6 +31,31 @@ def test_it_follows_from_what_is_free_beside_the_weights(monkeypatch, gigabytes,
     assert chosen is on and why.startswith(f"Activation checkpointing is {'on' if on else 'off'}: without it a step")
     step = estimate_memory(FULL, checkpointing=False)
     assert f"{(step.total - step.weights) / 1e9:.1f} GB beside the weights" in why
+
+
+@pytest.mark.parametrize("data, overrides, seconds, clips", [
+    ({}, {}, 10, 4), ({}, {"per_device_train_batch_size": 16}, 10, 16), ({"train": "folder"}, {}, 30, 4),
+    ({"train": [{"audio": {"array": [0.0] * 3 * n, "sampling_rate": 3}, "caption": "."} for n in (2, 25)]}, {}, 25, 4),
+    ({"train": [{"audio": "recording.wav", "caption": "."}]}, {}, 30, 4),
+])
+def test_the_batch_that_will_be_trained_is_the_one_that_is_weighed(monkeypatch, data, overrides, seconds, clips):
+    """On an A100 40 GB four clips of 10 s need no checkpointing; sixteen of them, or four of 30 s, do."""
+    monkeypatch.setattr(checkpointing, "free_memory", lambda gpus: int((39.5 - 16.8) * 2**30))
+    if data.get("train") == "folder":
+        row = {"audio": {"path": "recording.wav", "start": 0.0}, "caption": "."}
+        data = {"train": stream_clips([row])}
+    asked = {}
+
+    def choose(*args, **how):
+        asked["chosen"] = choose_checkpointing(*args, **how)
+        raise InterruptedError
+
+    monkeypatch.setattr(recipe, "choose_checkpointing", choose)
+    with pytest.raises(InterruptedError):
+        recipe.make_trainer(FULL, loaded(), None, Path("nowhere"), **data, **overrides)
+    on, why = asked["chosen"]
+    assert f"({clips} clips of {seconds} s at once)" in why
+    assert on is (clips * seconds > 40)
 
 
 def test_a_profile_without_it_and_a_cpu_decide_nothing():

@@ -9,12 +9,19 @@ from helpers.model.memory import GB, HEADROOM, estimate_memory
 from helpers.profiles import Profile
 
 
-def choose_checkpointing(model: torch.nn.Module, profile: Profile) -> tuple[bool, str]:
+def choose_checkpointing(model: torch.nn.Module, profile: Profile, *, batch_size: int | None = None,
+                         clip_seconds: float = 10.0) -> tuple[bool, str]:
     """Whether to checkpoint activations, and why; nothing to say where nothing was decided.
 
     Checkpointing saves memory by computing each layer once more in the backward pass: over a quarter of a step's
     operations. A profile that asks for it gets it only if a step does not fit without; one that does not, never. The
     model's weights, on its device by now, are no longer part of what is free.
+
+    Args:
+        model: as it was loaded.
+        profile: whose step it is.
+        batch_size: clips at once, where that is not the profile's.
+        clip_seconds: length of the longest clip; AudioCaps' last 10 s.
     """
     if not profile.gradient_checkpointing:
         return False, ""
@@ -23,8 +30,11 @@ def choose_checkpointing(model: torch.nn.Module, profile: Profile) -> tuple[bool
     places = (getattr(model, "hf_device_map", None) or {}).values()
     gpus = sorted({place for place in places if isinstance(place, int)})
     free = free_memory(gpus or [model.device.index or 0])
-    needed = estimate_memory(profile, dtype=model.dtype, quantize=is_quantized(model), checkpointing=False)
+    at_once = batch_size or profile.batch_size
+    needed = estimate_memory(profile, dtype=model.dtype, quantize=is_quantized(model), checkpointing=False,
+                             batch_size=at_once, clip_seconds=clip_seconds)
     step = needed.total - needed.weights
     fits = step <= free * (1 - HEADROOM)
     return not fits, (f"Activation checkpointing is {'off' if fits else 'on'}: without it a step takes {step / GB:.1f} "
-                      f"GB beside the weights, and {free / GB:.1f} GB are free.")
+                      f"GB beside the weights ({at_once} clips of {clip_seconds:.0f} s at once), and {free / GB:.1f} "
+                      "GB are free.")

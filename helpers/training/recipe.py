@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.processing_utils import ProcessorMixin
 from transformers.trainer_utils import IntervalStrategy
 
+from helpers.audio.folder import LONGEST_PIECE
 from helpers.audio.lanes import LaneStream
 from helpers.audio.order import BLOCK, ClipStream, SkipTrained, SkipUnusable
 from helpers.audio.windows import accept_trimmed
@@ -25,7 +26,7 @@ from helpers.model.hardware import distributed_rank, loader_workers, precision_a
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.model.record import adapter_record
-from helpers.profiles import Profile
+from helpers.profiles import SAMPLING_RATE, Profile
 from helpers.systems import alone
 from helpers.training.guard import TrainingError, TrainingGuard
 from helpers.training.resume import CheckpointMarker, StreamPosition
@@ -39,7 +40,8 @@ def lora_config(profile: Profile) -> LoraConfig:
                       bias="none", task_type="CAUSAL_LM", target_modules=LANGUAGE_MODEL_TARGETS)
 
 
-def training_arguments(profile: Profile, model, output: Path, **overrides) -> TrainingArguments:
+def training_arguments(profile: Profile, model, output: Path, *, clip_seconds: float = 10.0,
+                       **overrides) -> TrainingArguments:
     """The guide's training arguments, with the profile's numbers and the precision that fits the model.
 
     A shorter run, for a trial, warms up for at most half of its steps. Whether activations are checkpointed follows
@@ -50,7 +52,8 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
     # Taken out: `TrainingArguments` would listen to one of the two names alone.
     names = ("gradient_checkpointing", "activation_checkpointing")
     asked = [overrides.pop(name) for name in names if name in overrides]
-    checkpointing, why = (asked[-1], "") if asked else choose_checkpointing(model, profile)
+    checkpointing, why = (asked[-1], "") if asked else choose_checkpointing(
+        model, profile, batch_size=overrides.get("per_device_train_batch_size"), clip_seconds=clip_seconds)
     if why and not distributed_rank():
         print(why)
     settings = {
@@ -97,6 +100,20 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
     return arguments
 
 
+def _longest_clip(profile: Profile, train) -> float:
+    """Seconds to plan memory for: the longest of decoded clips, a whole piece of a folder's, AudioCaps' 10 s."""
+    if isinstance(train, Sequence):
+        sounds = [clip.get("audio") for clip in train]
+        return max(len(sound["array"]) / sound.get("sampling_rate", SAMPLING_RATE)
+                   if isinstance(sound, dict) and "array" in sound else LONGEST_PIECE for sound in sounds)
+    return LONGEST_PIECE if _of_a_folder(train) or Path(profile.dataset_id).is_dir() else 10.0
+
+
+def _of_a_folder(clips) -> bool:
+    """Whether a stream is `stream_clips`': its rows hold names and no sound."""
+    return isinstance(clips, IterableDataset) and isinstance((clips.features or {}).get("audio"), dict)
+
+
 def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Path, *, train=None, evaluation=None,
                  callbacks: list[TrainerCallback] | None = None, **overrides) -> Trainer:
     """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
@@ -120,7 +137,7 @@ def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Pat
         if isinstance(clips, Sequence) and not clips:
             raise TrainingError(f"There are no clips {what} (an empty list): give at least one, or leave the argument "
                                 "away.")
-    arguments = training_arguments(profile, model, output, **overrides)
+    arguments = training_arguments(profile, model, output, clip_seconds=_longest_clip(profile, train), **overrides)
     clips_a_pass = arguments.train_batch_size * arguments.world_size
     lanes, by_files = clips_a_pass * arguments.gradient_accumulation_steps, False
     if train is None:
@@ -134,8 +151,7 @@ def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Pat
     callbacks = [*(callbacks or []), TrainingGuard(processor), CheckpointMarker()]
     collator = AudioFlamingo3DataCollator(processor, trim_windows=accept_trimmed(model))
     if isinstance(train, IterableDataset):
-        # Rows of a folder hold names alone, so that all of them can be shuffled together.
-        block = None if isinstance((train.features or {}).get("audio"), dict) else BLOCK
+        block = None if _of_a_folder(train) else BLOCK  # names alone can all be shuffled together
         collator = SkipTrained(SkipUnusable(collator, train))
         if by_files:
             train = LaneStream(train, clips_a_pass, lanes, arguments.seed, arguments.process_index,
