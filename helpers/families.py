@@ -64,7 +64,8 @@ def family_of(described: PreTrainedConfig | ProcessorMixin) -> Family:
         described: a processor, or a configuration, whose ``architectures`` count (or ``model_type`` without any).
 
     Raises:
-        UnknownModel: none.
+        UnknownModel: none, or two of them: the class of one over the parameters of another would load in silence, and
+            hear without what it has no place for.
     """
     if isinstance(described, ProcessorMixin):
         names = [type(described).__name__]
@@ -72,6 +73,10 @@ def family_of(described: PreTrainedConfig | ProcessorMixin) -> Family:
     else:
         names = list(described.architectures or [described.model_type])
         found = next((family for family in FAMILIES if family.model in names or family.model_type in names), None)
+        if found is not None and described.model_type != found.model_type:
+            raise UnknownModel(f"The configuration contradicts itself: its class is {found.model}, its model_type is "
+                               f"{described.model_type!r} and not {found.model_type!r}: correct config.json, or fetch "
+                               "the model again.")
     if found is None:
         known = "; ".join(f"{family.title} ({family.model})" for family in FAMILIES)
         raise UnknownModel(f"The course knows no {' or '.join(names)}: choose a model of one of these classes: "

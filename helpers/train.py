@@ -84,8 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
     from helpers.model.hardware import NoSuchDevice
 
     explained = (helpers.AdapterError, helpers.AudioError, helpers.CaptionError, helpers.CheckpointError,
-                 helpers.HubError, helpers.NotEnoughMemory, helpers.TrainingError, NoSuchDevice, SplitError,
-                 FileNotFoundError)
+                 helpers.HubError, helpers.NotEnoughMemory, helpers.TrainingError, helpers.UnknownModel,
+                 NoSuchDevice, SplitError, FileNotFoundError)
     try:
         return _train(options, profile)
     except explained as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.profiles import get_profile
 from helpers.scale.costs import PEAK_FLOPS
 from tests.benchmarks import full_size, hub, jobs, parts, table, world
 from tests.benchmarks.__main__ import ROOT, main, parse_arguments, starting_point
@@ -177,6 +178,12 @@ def test_what_notebooks_and_readme_say_of_the_gpu_is_what_was_stored():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     workers = figures["kept, no workers"]
     assert f"({kept['seconds']:.2f} s with four, {workers['seconds']:.2f} s without)" in readme
+    held = {name: round((one["kept"] - one["peak"]) / 1e9, 1) for name, one in figures.items() if "kept" in one}
+    in_4_bits = held.pop("4 bits, checkpointed")
+    assert f"{min(held.values())} to {max(held.values())} GB more, in 4 bits {in_4_bits} GB more" in readme
+    assert f"the features of a batch took {figures['phases']['medians']['features']:.2f} s" in readme
+    minutes = get_profile("full").max_steps * figures["checkpointed"]["seconds"] / 60
+    assert f"would have taken the H200 {minutes:.0f} minutes" in text
     errors = [one["estimate"] / one["peak"] - 1 for one in figures.values() if one.get("arm", "") == "course"]
     assert max(map(abs, errors)) < 0.05, "within 5 %"
 

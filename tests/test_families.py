@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -182,6 +183,34 @@ def test_a_class_that_nobody_knows_here_is_refused(tmp_path):
         load_model(str(tmp_path), quiet=True)
     with pytest.raises(UnknownModel, match="knows no VoxtralForConditionalGeneration: choose a model of one of these"):
         family_of(VoxtralConfig(architectures=["VoxtralForConditionalGeneration"]))
+
+
+@pytest.mark.parametrize("architecture, model_type", [(0, 1), (1, 0)])
+def test_a_configuration_that_says_two_classes_is_refused(tmp_path, architecture, model_type):
+    """AF3's class takes MusicFlamingo's weights without a word: every tensor fits, and its sense of time is gone."""
+    folder = write_music_flamingo(tmp_path / "music")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"architectures": [FAMILIES[architecture].model], "model_type": FAMILIES[model_type].model_type}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UnknownModel, match=f"class is {FAMILIES[architecture].model}, its model_type is"):
+        load_model(str(folder), quiet=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_is_served_with_the_answers_of_caption(folder, dtype):
+    pytest.importorskip("openai")
+    from serve_client import messages, sound
+    from starlette.testclient import TestClient
+
+    from helpers.serve.server import build_app
+
+    model, processor = load_model(str(folder), dtype=dtype, quiet=True), AutoProcessor.from_pretrained(folder)
+    expected = [caption(model, processor, samples, max_new_tokens=8) for samples in SOUNDS[:2]]
+    with TestClient(build_app(model, processor, "other")) as client:
+        for samples, said in zip(SOUNDS, expected, strict=False):
+            answer = client.post("/v1/chat/completions", json={"messages": messages(sound(samples)), "temperature": 0,
+                                                               "max_tokens": 8})
+            assert answer.json()["choices"][0]["message"]["content"] == said
 
 
 def test_weights_of_another_class_are_refused(tmp_path):

@@ -88,6 +88,48 @@ def test_an_adapter_without_a_base_is_refused(adapter, tmp_path):
         load_for_serving(str(folder))
 
 
+def test_a_base_too_large_to_merge_says_what_to_do(adapter, monkeypatch):
+    from helpers.model.hardware import NotEnoughMemory
+    from helpers.serve import folder as serving
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(serving, "load_model", full)
+    with pytest.raises(NotEnoughMemory, match="cannot be merged here: .*: merge it where there is more memory"):
+        serving.load_for_serving(str(adapter))
+
+
+def test_a_folder_with_the_older_name_of_the_processor_is_served(tmp_path):
+    """Qwen2-Audio's on the Hub has a ``preprocessor_config.json`` alone."""
+    from other_models import FAMILIES, build_model, build_processor
+
+    from helpers.serve.folder import load_for_serving
+
+    qwen = next(family for family in FAMILIES if family.model_type == "qwen2_audio")
+    processor = build_processor(qwen)
+    build_model(qwen, processor).save_pretrained(tmp_path)
+    for part in (processor.feature_extractor, processor.tokenizer):
+        part._set_processor_class(qwen.processor)
+        part.save_pretrained(tmp_path)
+    assert not (tmp_path / "processor_config.json").exists()
+    model, loaded = load_for_serving(str(tmp_path))
+    assert (type(model).__name__, type(loaded).__name__) == (qwen.model, qwen.processor)
+
+
+def test_the_command_says_in_a_sentence_that_a_class_is_unknown(monkeypatch, capsys):
+    from helpers import UnknownModel
+    from helpers.serve import __main__ as command
+    from helpers.serve import folder as serving
+
+    def unknown(source):
+        raise UnknownModel("The course knows no SuchModel.")
+
+    monkeypatch.setattr(serving, "load_for_serving", unknown)
+    assert command.main(["owner/such", "--port", "0"]) == 1
+    assert capsys.readouterr().err == "The course knows no SuchModel.\n"
+
+
 def test_code_in_a_served_folder_is_never_run(tmp_path):
     from helpers.serve.folder import load_for_serving
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from short_run import LOGGED, SHORT, log_of
 
-from helpers import HubError, NotEnoughMemory, get_profile, load_model, profiles, train
+from helpers import HubError, NotEnoughMemory, UnknownModel, get_profile, load_model, profiles, train
 from helpers.training.recipe import make_trainer, save_adapter
 from helpers.training.resume import MARKER
 
@@ -130,7 +130,8 @@ def test_a_folder_of_own_clips_is_trained_on_as_a_whole(short, test_clips, tmp_p
 
 
 @pytest.mark.parametrize(
-    "error", [HubError("The Hub is away: wait.", "unreachable"), NotEnoughMemory("Too large: shrink.")]
+    "error", [HubError("The Hub is away: wait.", "unreachable"), NotEnoughMemory("Too large: shrink."),
+              UnknownModel("No such class: choose one.")]
 )
 def test_what_loading_says_is_one_sentence_and_no_traceback(error, tmp_path, monkeypatch, capsys):
     def refuse(*_, **__):

@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
               "any free one.", file=sys.stderr)
         return 1
 
+    from helpers.families import UnknownModel
     from helpers.hub import HubError
     from helpers.model.hardware import NoSuchDevice, NotEnoughMemory
     from helpers.model.lora import AdapterError
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         model, processor = load_for_serving(options.folder)
-    except (FileNotFoundError, AdapterError, HubError, NoSuchDevice, NotEnoughMemory) as error:
+    except (FileNotFoundError, AdapterError, HubError, NoSuchDevice, NotEnoughMemory, UnknownModel) as error:
         print(error, file=sys.stderr)
         return 1
     name = options.name or Path(options.folder).resolve().name

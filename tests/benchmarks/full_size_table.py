@@ -7,12 +7,12 @@ from helpers.model.memory import GB
 TITLES = {
     "guide": "a step of 16 clips, the guide's recipe: four batches of 4, checkpointed",
     "checkpointed": "this course's: four batches of 4, checkpointed",
-    "kept": "four batches of 4, activations kept (what `make_trainer` chose here)",
+    "kept": "four batches of 4, activations kept (what `make_trainer` chooses there)",
     "checkpointed, 16 at once": "one batch of 16, checkpointed",
     "4 bits, checkpointed": "four batches of 4 in 4 bits, checkpointed",
 }
 SPEAKERS = {
-    "guide": "{clips} captions of {tokens} tokens, the guide's loop, one clip after the other",
+    "guide": "{clips} captions of {tokens} tokens, the guide's loop, one clip after the other (four were timed)",
     "course": "`caption`, all at once, with the adapter beside the weights",
     "merged": "`caption`, all at once, the adapter merged",
 }
