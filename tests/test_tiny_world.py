@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import helpers.tiny
 from helpers.tiny import captions, scenes, sounds, timbres, traits, vocabulary
 from helpers.tiny.dataset import make_scene, to_pcm16
-from helpers.tiny.pretraining import chats, clips, encoder
+from helpers.tiny.pretraining import chats, clips, encoder, language
 
 REFERENCE = Path(__file__).parent / "data" / "reference_clips.npz"
-"""16-bit samples of a few clips, written by ``python tests/make_reference.py`` on the machine that made the set."""
+"""16-bit samples of a few clips, written by ``python -m tools.reference_clips`` on the machine that made the set."""
 
 
 @pytest.mark.parametrize("label", sounds.SYNTHESIZERS)
@@ -92,7 +93,9 @@ def test_scenes_are_mixed_and_true_to_their_description():
             assert scene.events[0].end <= scene.events[1].start
         if scene.relation == captions.OVERLAP:
             first, second = scene.events
-            assert first.start + 0.3 < second.start < 0.5 * first.end, "one begins first, then both are heard"
+            alone, both = (second.start - first.start, second.end - first.end), first.end - second.start
+            assert min(alone) > 0.13 * seconds, "one begins first, the other ends last"
+            assert both > 0.38 * seconds, "and in between both are heard"
 
 
 def test_a_good_share_of_the_course_has_a_new_sound():
@@ -136,6 +139,32 @@ def test_of_two_sounds_at_once_the_first_to_begin_is_named_first():
     for labels in (["dog", "rain"], ["rain", "dog"]):
         for text in captions.write_captions(labels, captions.OVERLAP, 5, rng):
             assert list(captions.parse_caption(text).labels) == captions.mentioned_labels(text) == labels
+
+
+def test_the_encoder_practises_on_sounds_that_begin_together():
+    """No moment alone there: what is harder to hear is learned better."""
+    drawn = [clips.draw_scene(("together", 0, number, (3.0, 3.2))) for number in range(60)]
+    pairs = [scene.events for scene in drawn if scene.relation == captions.OVERLAP]
+    assert len(pairs) > 5 and all(event.start <= 0.32 and event.end >= 0.9 * 3.0 - 0.01 for pair in pairs
+                                  for event in pair)
+
+
+def test_what_is_taught_follows_from_seed_and_step_alone(processor):
+    """So the chats of a step are the same whichever process writes them, and however many there are."""
+    drawn = [clips.draw_scene(("plain", 0, number, (3.0, 3.2))) for number in range(12)]
+    heard = [torch.full((75, 160), float(number)) for number in range(12)]
+    pools = [(0.5, drawn[:6], heard[:6]), (0.5, drawn[6:], heard[6:])]
+    lessons, again = (language.Lessons(processor, pools, 20, 2, batch=4, sentences=3) for _ in range(2))
+    last, one = again[7], lessons[7]
+    assert len(lessons) == 20 and all(torch.equal(one[name], last[name]) for name in one)
+    assert not torch.equal(one["frames"], lessons[8]["frames"])
+    assert one["frames"].shape == (4 * 75, 160) and len(one["targets"]) == 4 * 75
+    assert int((one["ids"] == processor.audio_token_id).sum()) == 4 * 75, "each frame has its place in the chats"
+    assert one["mask"].shape == one["labels"].shape == one["ids"].shape and len(one["read_ids"]) == 3
+    assert (one["labels"][one["mask"] == 0] == -100).all() and (one["labels"] != -100).any(1).all()
+    assert processor.audio_token_id not in one["read_ids"]
+    seen = {lessons[step]["frames"][0, 0].item() < 6 for step in range(20)}
+    assert seen == {True, False}, "every pool has its turn"
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 37, timbres.TIMBRES - 1])

@@ -15,6 +15,5 @@ CLIPS = [("test", 0), ("test", 5), ("train", 3), ("train", 700), ("validation", 
 if __name__ == "__main__":
     clips = {f"{split}_{index}": to_pcm16(make_scene(split, index).samples) for split, index in CLIPS}
     digest = hashlib.sha256(b"".join(clips[name].tobytes() for name in sorted(clips))).hexdigest()
-    target = Path(__file__).parent / "data" / "reference_clips.npz"
-    target.parent.mkdir(exist_ok=True)
+    target = Path(__file__).resolve().parents[1] / "tests" / "data" / "reference_clips.npz"
     np.savez_compressed(target, digest=digest, **clips)

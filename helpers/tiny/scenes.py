@@ -51,7 +51,8 @@ def compose(
         duration: shortest and longest clip in seconds.
         names: the sound classes to draw from, all equally often.
         make: makes one sound, as `synthesize` does.
-        together: two sounds at once begin at once. Otherwise one begins first, and is the first to be named: where
+        together: two sounds at once begin and end at once. Otherwise, as mostly in life, one begins first and the other
+            ends last, and for half of the clip both are heard. The first to begin is the first to be named: where
             chance decides which of two is named first, a model learns to name the likelier one twice.
 
     Returns:
@@ -78,12 +79,11 @@ def compose(
             events = [Event(first, round(float(rng.uniform(0, 0.1)), 2), middle), Event(second, middle + gap, length)]
         else:
             ordered = sorted((first, second), key=names.index) if together else (first, second)
-            latest = (0.1, 0.1) if together else (0.05, 0.3)
-            earliest = (0.0, 0.0) if together else (0.0, 0.2)
+            begins = ((0.0, 0.1), (0.0, 0.1)) if together else ((0.0, 0.05), (0.2, 0.3))
+            ends = ((0.9, 1.0), (0.9, 1.0)) if together else ((0.7, 0.8), (0.95, 1.0))
             events = [
-                Event(label, round(float(rng.uniform(low, high) * length), 2),
-                      round(float(rng.uniform(0.9, 1) * length), 2))
-                for label, low, high in zip(ordered, earliest, latest, strict=True)
+                Event(label, round(float(rng.uniform(*begin) * length), 2), round(float(rng.uniform(*end) * length), 2))
+                for label, begin, end in zip(ordered, begins, ends, strict=True)
             ]
 
     track = np.zeros(int(round(length * SAMPLING_RATE)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -51,10 +52,10 @@ def draw_scene(job: tuple[str, int, int, tuple[float, float]]) -> Scene:
     return Scene(recolour(scene.samples, rng).astype(np.float32), scene.events, scene.relation)
 
 
-def make_scenes(kind: str, pool: int, count: int, duration: tuple[float, float], workers: int = 2) -> list[Scene]:
+def make_scenes(kind: str, pool: int, count: int, duration: tuple[float, float]) -> list[Scene]:
     """``count`` clips of one kind (see `draw_scene`) from a numbered pool; the same clips every time."""
     jobs = [(kind, pool, index, duration) for index in range(count)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as executor:
         drawn = executor.map(draw_scene, jobs, chunksize=50)
         return list(tqdm(drawn, total=count, desc=f"{kind} clips of pool {pool}"))
 
@@ -68,18 +69,19 @@ def frame_targets(scene: Scene, frames: int) -> np.ndarray:
     return target
 
 
-def features(extractor, scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
+def features(extractor, scenes: list[Scene], device: str | torch.device = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """Log-mel windows of one-window clips: ``(clips, 64, 400)`` float32 and mask ``(clips, 400)``.
 
     Args:
         extractor: the processor's feature extractor.
         scenes: clips no longer than its window.
+        device: what computes them, and where they are.
     """
     parts = []
     for start in range(0, len(scenes), 64):
         batch = extractor(
             [scene.samples for scene in scenes[start : start + 64]], sampling_rate=16_000, return_tensors="pt",
-            return_attention_mask=True,
+            return_attention_mask=True, device=str(device),
         )
         parts.append((batch["input_features"], batch["attention_mask"]))
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
@@ -88,7 +90,7 @@ def features(extractor, scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor
 @torch.no_grad()
 def encode(tower, extractor, scenes: list[Scene]) -> list[torch.Tensor]:
     """What the frozen tower hears, one float16 tensor ``(frames, hidden)`` a clip; long clips pass window by window."""
-    window = 16_000 * extractor.chunk_length
+    window, device = 16_000 * extractor.chunk_length, next(tower.parameters()).device
     pieces, owners = [], []
     for number, scene in enumerate(scenes):
         for start in range(0, len(scene.samples), window):
@@ -96,9 +98,9 @@ def encode(tower, extractor, scenes: list[Scene]) -> list[torch.Tensor]:
             owners.append(number)
     outputs: list[list[torch.Tensor]] = [[] for _ in scenes]
     for start in range(0, len(pieces), 64):
-        inputs, mask = features(extractor, pieces[start : start + 64])
+        inputs, mask = (part.to(device) for part in features(extractor, pieces[start : start + 64], device))
         hidden = tower(inputs, input_features_mask=mask).last_hidden_state
         _, lengths = tower._get_feat_extract_output_lengths(mask.sum(-1))
         for owner, row, length in zip(owners[start : start + 64], hidden, lengths, strict=True):
-            outputs[owner].append(row[:length].half())
+            outputs[owner].append(row[:length].half().cpu())
     return [torch.cat(parts) for parts in outputs]

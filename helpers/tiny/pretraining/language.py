@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from helpers.tiny.pretraining.chats import conversation, reading, tokenize
@@ -43,26 +44,48 @@ class Memory(torch.nn.Module):
         return tagging.sum(-1).mean() / 4 + lost
 
 
-def batch_of(model, processor, chats: list[list[dict]], heard: list[torch.Tensor]):
-    """Embeddings, mask and labels of a left-padded batch, and what the projector made of the clips.
+class Lessons(Dataset):
+    """What is taught in each step, as tensors: drawn from the seed and the step alone, in whatever process.
 
     Args:
-        model, processor: the tiny AF3.
-        chats: chats with a clip each, or none with a clip.
-        heard: the tower's outputs ``(frames, hidden)``, float32, for each chat; empty for chats without clips.
+        processor: of the tiny AF3.
+        pools: weight, clips and their encodings; each batch comes from one pool.
+        steps: how many.
+        seed: of clips and chats.
+        batch: chats about clips a step.
+        sentences: chats without a clip a step.
     """
-    lengths = [len(frames) for frames in heard] or [0] * len(chats)
+
+    def __init__(self, processor, pools: list[tuple[float, list[Scene], list[torch.Tensor]]], steps: int, seed: int,
+                 batch: int, sentences: int):
+        self.processor, self.pools, self.steps, self.seed = processor, pools, steps, seed
+        self.batch, self.sentences = batch, sentences
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        """``ids``, ``mask`` and ``labels`` of chats about clips, left-padded; the clips' ``frames`` one after the
+        other, ``(frames, hidden)``, and their ``targets``; ``ids``, ``mask`` and ``labels`` to read."""
+        rng = np.random.default_rng([self.seed, step])
+        weights = np.array([weight for weight, *_ in self.pools])
+        _, scenes, heard = self.pools[rng.choice(len(self.pools), p=weights / weights.sum())]
+        chosen = rng.integers(len(scenes), size=self.batch)
+        chats = [conversation(scenes[i], rng) for i in chosen]
+        targets = np.concatenate([frame_targets(scenes[i], len(heard[i])) for i in chosen])
+        told = pad_left(self.processor, chats, [len(heard[i]) for i in chosen])
+        read = pad_left(self.processor, [reading(rng) for _ in range(self.sentences)], [0] * self.sentences)
+        return {**told, "frames": torch.cat([heard[i] for i in chosen]), "targets": torch.from_numpy(targets),
+                **{f"read_{name}": tensor for name, tensor in read.items()}}
+
+
+def pad_left(processor, chats: list[list[dict]], lengths: list[int]) -> dict[str, torch.Tensor]:
+    """``ids``, ``mask`` and ``labels`` of chats whose clips fill ``lengths`` encoder frames."""
     rows = [tokenize(processor, chat, length) for chat, length in zip(chats, lengths, strict=True)]
-    width = max(len(ids) for ids, _ in rows)
-    pad = processor.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids, _ in rows])
-    labels = torch.tensor([[-100] * (width - len(labels)) + labels for _, labels in rows])
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids, _ in rows])
-    embeddings, audio = model.get_input_embeddings()(ids), None
-    if heard:
-        audio = model.model.multi_modal_projector(torch.cat(heard)).float()
-        embeddings = embeddings.masked_scatter((ids == processor.audio_token_id)[..., None], audio)
-    return embeddings, mask, labels, audio
+    width, pad = max(len(ids) for ids, _ in rows), processor.tokenizer.pad_token_id
+    return {"ids": torch.tensor([[pad] * (width - len(ids)) + ids for ids, _ in rows]),
+            "mask": torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids, _ in rows]),
+            "labels": torch.tensor([[-100] * (width - len(labels)) + labels for _, labels in rows])}
 
 
 def answer_loss(model, embeddings, mask, labels) -> torch.Tensor:
@@ -77,33 +100,32 @@ def teach_answers(model, processor, pools: list[tuple[float, list[Scene], list[t
     """Teach projector and language model to answer questions about clips and to read captions without any.
 
     Args:
-        model, processor: the tiny AF3; its tower is not touched.
-        pools: weight, clips and their encodings; each batch comes from one pool.
+        model, processor: the tiny AF3, on the device that trains; its tower is not touched.
+        pools, batch, sentences: see `Lessons`.
         steps: updates of the weights.
         peak: highest learning rate.
         seed: of clips, chats, and what is thrown away.
-        batch: chats about clips an update.
-        sentences: chats without a clip an update.
     """
     torch.manual_seed(seed)
-    memory = Memory(model.config.audio_config.hidden_size, model.config.text_config.hidden_size)
+    device = model.device
+    memory = Memory(model.config.audio_config.hidden_size, model.config.text_config.hidden_size).to(device)
     parameters = [*model.model.language_model.parameters(), *model.model.multi_modal_projector.parameters(),
                   *model.lm_head.parameters(), *memory.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.01, betas=(0.9, 0.98))
-    rng = np.random.default_rng(seed)
-    weights = np.array([weight for weight, *_ in pools])
-    progress = tqdm(range(steps), desc="answers", mininterval=10)
-    for step in progress:
-        _, scenes, heard = pools[rng.choice(len(pools), p=weights / weights.sum())]
-        chosen = rng.integers(len(scenes), size=batch)
-        chats, frames = [conversation(scenes[i], rng) for i in chosen], [heard[i].float() for i in chosen]
-        targets = torch.from_numpy(np.concatenate([frame_targets(scenes[i], len(heard[i])) for i in chosen]))
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
-            *inputs, audio = batch_of(model, processor, chats, frames)
-            told = answer_loss(model, *inputs)
-            *inputs, _ = batch_of(model, processor, [reading(rng) for _ in range(sentences)], [])
-            read = answer_loss(model, *inputs)
-        lost = memory.loss(audio, torch.cat(frames), targets)
+    lessons = Lessons(processor, pools, steps, seed, batch, sentences)
+    # A GPU waits for nobody if others write the chats; on a CPU they would take the cores that train.
+    loader = DataLoader(lessons, batch_size=None, num_workers=4 if device.type == "cuda" else 0)
+    embed, project = model.get_input_embeddings(), model.model.multi_modal_projector
+    progress = tqdm(loader, desc="answers", mininterval=10)
+    for step, lesson in enumerate(progress):
+        lesson = {name: tensor.to(device) for name, tensor in lesson.items()}
+        frames, ids = lesson["frames"].float(), lesson["ids"]
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" and fast_bfloat16()):
+            audio = project(frames).float()
+            embeddings = embed(ids).masked_scatter((ids == processor.audio_token_id)[..., None], audio)
+            told = answer_loss(model, embeddings, lesson["mask"], lesson["labels"])
+            read = answer_loss(model, embed(lesson["read_ids"]), lesson["read_mask"], lesson["read_labels"])
+        lost = memory.loss(audio, frames, lesson["targets"])
         (told + 0.3 * read + 0.3 * lost).backward()
         update(optimizer, parameters, learning_rate(step, steps, peak, 50))
         if step % 20 == 0:
