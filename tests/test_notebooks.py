@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,17 @@ def test_cells_are_short_and_branch_on_no_profile(name):
         assert source.count("\n") < 20, f"cell {number} has {source.count(chr(10)) + 1} lines"
         assert not re.search(r"profile\.name\s*[=!]=|environ\W+(?:get\W+)?COURSE_PROFILE", source)
         ast.parse(source)
+
+
+def test_no_cell_uses_a_name_that_no_cell_makes():
+    """A merge of two branches has lost one, without a conflict."""
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select=F821",
+                           "--output-format=concise", "notebooks"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    deleted = {target.id for name in BOOKS for cell in code_cells(name) for node in ast.walk(ast.parse(text_of(cell)))
+               if isinstance(node, ast.Delete) for target in node.targets if isinstance(target, ast.Name)}
+    unknown = set(re.findall(r"Undefined name `(\w+)`", done.stdout))
+    assert unknown <= deleted, done.stdout  # ruff counts a name as gone that the last cells delete
 
 
 @each
