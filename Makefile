@@ -17,8 +17,8 @@ UV   ?= uv
 LAB_ARGS ?=
 ROOT_ARG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab environment tests-environment test test-slow test-browser soak bench notebooks constraints lowest pinned \
-	newest resolved clean
+.PHONY: lab environment tests-environment test test-slow test-browser soak bench notebooks site constraints lowest \
+	pinned newest resolved clean
 
 lab: environment
 	"$(BIN)/python" -m jupyterlab $(ROOT_ARG) $(LAB_ARGS) notebooks/01_load_audio_captions.ipynb
@@ -57,6 +57,10 @@ notebooks: environment
 		notebooks/*.ipynb
 	"$(BIN)/python" -m tools.numbers
 
+# The stored notebooks as static pages, in site/.
+site: environment
+	"$(BIN)/python" -m tools.site
+
 environment:
 	@command -v "$(PYTHON)" > /dev/null || { echo "There is no $(PYTHON) here: install Python 3.11 to 3.14."; exit 1; }
 	@"$(PYTHON)" helpers/setup/install.py --venv "$(VENV)" --torch "$(TORCH)" $(INSTALL)
@@ -82,4 +86,4 @@ resolved:
 	UV="$(UV)" tools/resolved.sh
 
 clean:
-	rm -rf "$(VENV)" runs
+	rm -rf "$(VENV)" runs site

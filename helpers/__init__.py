@@ -3,8 +3,6 @@
 Importing this package loads nothing; each name is fetched from its module when it is first used (PEP 562).
 """
 
-from __future__ import annotations
-
 import importlib
 import logging
 
@@ -59,11 +57,11 @@ _HOMES = {
     "show.labels": ["show_label_mask"],
     "show.guess": ["predict"],
     "show.progress": ["TrainingProgress", "progress", "show_progress"],
-    "show.game": ["browse_clips", "guess_caption"],
+    "show.game": ["guess_caption"],
     "show.explorer": ["explore_labels"],
     "show.calculator": ["calculator"],
     "show.playground": ["playground"],
-    "show.sound": ["upload_clip", "your_sound"],
+    "show.sound": ["your_sound"],
     "exercises.clips": ["check_leak", "check_placeholders", "check_whale"],
     "exercises.batches": ["check_answer_labels", "check_label_count", "check_smallest_k"],
     "exercises.adapters": ["check_deaf_student", "check_lora_parameters", "check_whose_curve", "curve_rates",
@@ -83,8 +81,8 @@ FOR_YOUR_PROJECT = {
     "check_adapters", "check_batch", "check_chat", "check_training", "CheckpointError", "choose_hardware",
     "DESCRIBE_PROMPT", "FolderReport", "hub_access", "HubError", "LANGUAGE_MODEL_TARGETS",
     "last_whole_checkpoint", "NotEnoughMemory", "SAMPLING_RATE", "TrainingError", "validate_audio",
-    "true_events", "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed", "browse_clips",
-    "choose_checkpointing", "trim_windows", "upload_clip",
+    "true_events", "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed",
+    "choose_checkpointing", "trim_windows",
 }
 """Those that no notebook needs, but your own project may: errors to catch (their sentences say what to do), the
 course's constants, and the parts under `load_audio`, `load_model`, `read_folder` and the training command."""

@@ -184,7 +184,8 @@ def test_the_table_over_gpus():
     assert fits["T4 16 GB", "4-bit"].trains and fits["T4 16 GB", "4-bit"].captions
     assert all(fits[gpu, "bfloat16"].trains for gpu in GPU_MEMORY if gpu != "T4 16 GB")
     row = fits["T4 16 GB", "4-bit"].row()
-    assert row["training"].startswith("fits: ") and list(row) == ["GPU", "usable", "loaded in", "training", "captions"]
+    assert row["fits"] == "both" and row["captions (GB)"] < row["training (GB)"] < row["usable (GB)"] < 16
+    assert fits["T4 16 GB", "float32"].row()["fits"] == "nothing"
 
 
 def test_senseless_sizes_are_refused():

@@ -93,7 +93,7 @@ def test_cells_are_short_and_branch_on_no_profile(name):
 
 @each
 def test_notebooks_are_small(name):
-    assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < 1_500_000
+    assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < 1_000_000
 
 
 def test_all_eleven_places_where_the_guide_breaks_are_taught():

@@ -82,8 +82,12 @@ def test_numbers_stand_right_and_text_wraps():
     )
     assert re.findall(r'align="(\w+)"', table.data)[:3] == ["left", "right", "left"]
     assert "anywhere" not in table.data, "a short word is never broken"
-    assert "anywhere" in show_table([{"says": "A" * 120}]).data and "nowrap" not in show_table([{"says": "A"}]).data
+    assert "anywhere" in show_table([{"says": "!" * 30}]).data and "nowrap" not in show_table([{"says": "A"}]).data
     assert table.text.splitlines() == ["GPU | price ($) | fits", "T4 | 0.50 | yes", "> H100 | 12,345 | –"]
+    written = show_table([{"rate": "3e-05", "F1": "0.97 [0.95, 0.99]", "id": "7 cats", "share": "45%"},
+                          {"rate": "0.003", "F1": "unknown", "id": "8", "share": "–"}])
+    assert re.findall(r'<th scope="col" align="(\w+)"', written.data) == ["right", "right", "left", "right"]
+    assert "white-space:normal\">0.97 [" in written.data, "an interval may take two lines"
     with pytest.raises(ValueError, match="no rows"):
         show_table([])
 

@@ -95,18 +95,10 @@ def test_the_game_keeps_the_caption_to_itself(processor, test_clips):
     assert "You: 0 of 1" in verdict.value and "The model: 1 of 1" in verdict.value and captions[0] in verdict.value
     following.click()
     assert "Clip 2 of 5" in verdict.value
+    assert f"The model says “{captions[0]}”, and so chooses “{captions[0]}”." in panel.page.text
     assert game.closest("a dog is barking", ["A dog barks", "Rain falls on a roof"]) == "A dog barks"
     with pytest.raises(ValueError, match="one answer a clip"):
         helpers.guess_caption(clips, processor, captions[:2])
-
-
-def test_the_browser_of_clips_moves_and_reveals(processor, test_clips):
-    panel = helpers.browse_clips(test_clips[:3], processor)
-    (_, forward, reveal), sound_, _, words = panel.children[0].children, *panel.children[1:]
-    forward.click()
-    assert "Clip 2 of 3" in sound_.value and not words.value
-    reveal.click()
-    assert test_clips[1]["caption"] in words.value
 
 
 def _wav(seconds: float = 1.0) -> bytes:
@@ -137,11 +129,13 @@ def test_a_sound_from_the_browser_is_played_and_described(processor, test_clips)
     assert answer.value == "", "the old answer goes as soon as another sound is chosen"
     pick.value = 1
     assert test_clips[1]["caption"] in answer.value
+    recorder.beginning += 1
+    assert answer.value == "" and pick.label == "– pick a clip –"
     assert "record or upload" in panel.page.text
 
 
 def test_whatever_goes_wrong_is_said(processor):
-    panel = helpers.upload_clip(lambda samples: 1 / 0)
+    panel = helpers.your_sound({"a model that fails": lambda samples: 1 / 0})
     recorder, answer = panel.children
     _send(recorder, "mine.wav", _wav())
     assert "ZeroDivisionError" in answer.value and 'role="alert"' in answer.value
@@ -186,3 +180,13 @@ def test_the_progress_board_replaces_the_trainers_own(processor, base_model, tmp
     trainer.train()
     assert "step 2 of 2, loss" in pages[-1] and "Epoch" not in pages[-1]
     assert capsys.readouterr().out == ""
+
+
+def test_an_evaluation_before_any_training_shows_its_numbers_and_no_bar():
+    from transformers import TrainerState
+
+    board, pages = helpers.TrainingProgress(), []
+    board.on_prediction_step(None, TrainerState(), None)
+    board._board.write = pages.append
+    board.on_evaluate(None, TrainerState(), None, metrics={"eval_loss": 5.25, "eval_runtime": 3.0})
+    assert "evaluation loss" in pages[-1] and "5.25" in pages[-1] and "<progress" not in pages[-1]

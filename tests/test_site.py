@@ -16,5 +16,6 @@ def test_every_page_is_there_and_local_links_lead_somewhere(tmp_path: Path):
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert '<html lang="en">' in text and "width=device-width" in text
+        assert "Set-up: run this first" not in text
         for link in re.findall(r'href="([^"#:]+)(?:#[^"]*)?"', text):
             assert link in names, f"{page.name} links to {link}"

@@ -23,7 +23,7 @@ SETTING = Path(__file__).with_name("repository.json")
 METADATA = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["setup"]}
 """Folds the set-up cell away: in Colab (with the cell's title in view) and in JupyterLab."""
 
-_TITLE = "# @title Set-up: finds the course's helpers; on Colab, fetches the course first and installs what is missing"
+_TITLE = "# @title Set-up: run this first"
 _FETCH = '''\
 if "google.colab" in sys.modules and not os.path.isdir("../helpers"):
     if not os.path.isdir("course"):

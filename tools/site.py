@@ -1,4 +1,5 @@
-"""The course as static pages: ``python -m tools.site`` writes ``site/``, ready to be published.
+"""The course as static pages: ``make site`` or ``python -m tools.site`` writes ``site/``, which
+``.github/workflows/site.yml`` publishes.
 
 Players, pictures, tables and folded solutions work without a kernel; widgets show the text that stands for them. It is
 nbconvert, which JupyterLab brings anyway, with one style sheet on top. (Weighed: Jupyter Book and MyST need Node and a
@@ -16,7 +17,6 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
-from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ("glossary", "questions", "troubleshooting")
@@ -57,8 +57,9 @@ def _local_links(page: str) -> str:
 
 
 def _render(book: nbformat.NotebookNode, title: str, names: list[str], current: str | None) -> str:
-    exporter = HTMLExporter(config=Config({"TagRemovePreprocessor": {"remove_input_tags": {"hide-input"}}}))
-    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"hide-input"}, enabled=True), enabled=True)
+    exporter = HTMLExporter()
+    hidden = TagRemovePreprocessor(remove_input_tags={"hide-input"}, remove_cell_tags={"setup"}, enabled=True)
+    exporter.register_preprocessor(hidden, enabled=True)
     page, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
     page = page.replace("</head>", f"{STYLE}</head>", 1)
     page = re.sub(r"(<main[^>]*>)", lambda match: match[1] + _navigation(names, current), page, count=1)

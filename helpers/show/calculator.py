@@ -143,7 +143,7 @@ def calculator(profile: Profile) -> Panel:
 
     window = 2 * read_config(profile.model_id).audio_config.max_source_positions * HOP / SAMPLING_RATE
     lengths = [length for length in (2.0, 4.0, 5.0, 10.0, 20.0, 30.0) if length <= window]
-    wide = ipywidgets.Layout(width="24em")
+    wide = ipywidgets.Layout(width="27em")
     label = {"style": {"description_width": "10em"}, "layout": wide}
     knobs = {
         "rank": ipywidgets.Dropdown(options=[1, 4, 8, 16, 32, 64, 128], value=16, description="rank", **label),

@@ -10,7 +10,7 @@ from helpers.audio.samples import as_samples
 from helpers.metrics.wording import tokenize
 from helpers.show.panel import Panel
 from helpers.show.pictures import plot_clip
-from helpers.show.tables import Page, play, player
+from helpers.show.tables import Page, player
 
 
 def choices(captions: Sequence[str], number: int, count: int = 4) -> list[str]:
@@ -37,6 +37,10 @@ def closest(answer: str, options: Sequence[str]) -> str:
         return 2 * len(words & others) / max(len(words) + len(others), 1)
 
     return max(options, key=shared)
+
+
+def _choice_of_model(answer: str, options: Sequence[str]) -> str:
+    return f"The model says “{answer}”, and so chooses “{closest(answer, options)}”."
 
 
 def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | None = None) -> Panel:
@@ -83,9 +87,9 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
         words = "<b>Right.</b>" if option == truth else f"<b>No.</b> You chose “{html.escape(option)}”."
         score = f"You: {state['reader']} of {state['played']}"
         if answers is not None:
-            chosen = closest(answers[number], choices(captions, number))
-            state["model"] += chosen == truth
-            words += f" The model says “{html.escape(answers[number])}”."
+            options = choices(captions, number)
+            state["model"] += closest(answers[number], options) == truth
+            words += f" {html.escape(_choice_of_model(answers[number], options))}"
             score += f". The model: {state['model']} of {state['played']}"
         verdict.value = (
             f"<p>{words} A person wrote “{html.escape(truth)}”.</p>"
@@ -101,56 +105,19 @@ def guess_caption(clips: Sequence[dict], processor, answers: Sequence[str] | Non
 
     following.on_click(go_on)
     ask()
-    return Panel(ipywidgets.VBox([picture, verdict, buttons, following]), _static(clips, captions, processor))
+    return Panel(ipywidgets.VBox([picture, verdict, buttons, following]), _static(clips, captions, processor, answers))
 
 
-def _static(clips, captions, processor) -> Page:
+def _static(clips, captions, processor, answers) -> Page:
     options = choices(captions, 0)
     listed = "".join(f"<li>{html.escape(option)}</li>" for option in options)
+    answer = f"A person wrote “{captions[0]}”."
+    if answers is not None:
+        answer += f" {_choice_of_model(answers[0], options)}"
     page = (
         f"{plot_clip(as_samples(clips[0]['audio']), processor).to_html()}<p>Which caption belongs to this "
         f"picture?</p><ul>{listed}"
-        f"</ul><details><summary>Show the answer</summary>{html.escape(captions[0])}</details>"
+        f"</ul><details><summary>Show the answer</summary>{html.escape(answer)}</details>"
         f"<p>With a running kernel: {len(clips)} clips, buttons, and a score.</p>"
     )
-    return Page(
-        page, f"A game: which caption belongs to the spectrogram? {' / '.join(options)}. (Answer: {captions[0]}.)"
-    )
-
-
-def browse_clips(examples: Sequence[dict], processor) -> Panel:
-    """Clips one after another: player and picture of the one that is chosen, and its caption at the press of a button.
-
-    Args:
-        examples: have ``audio`` and ``caption``.
-        processor: makes the spectrograms.
-    """
-    import ipywidgets
-
-    back, forward, reveal = (ipywidgets.Button(description=words) for words in ("Previous", "Next", "Show the caption"))
-    sound, picture, words = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-    state = {"number": 0}
-
-    def show(step: int = 0) -> None:
-        state["number"] = (state["number"] + step) % len(examples)
-        samples, name = as_samples(examples[state["number"]]["audio"]), f"clip {state['number'] + 1} of {len(examples)}"
-        sound.value = play(samples, name.capitalize()).data
-        picture.value = plot_clip(samples, processor).to_html()
-        words.value = ""
-
-    def tell(_=None) -> None:
-        words.value = f"<p>A person wrote: <b>{html.escape(examples[state['number']]['caption'])}</b></p>"
-
-    back.on_click(lambda _: show(-1))
-    forward.on_click(lambda _: show(1))
-    reveal.on_click(tell)
-    show()
-    first = examples[0]
-    samples = as_samples(first["audio"])
-    page = Page(
-        f"{play(samples, 'Clip 1').data}{plot_clip(samples, processor).to_html()}"
-        f"<details><summary>Show the caption</summary>{html.escape(first['caption'])}</details>"
-        f"<p>The first of {len(examples)} clips; with a running kernel, buttons lead to the others.</p>",
-        f"The first of {len(examples)} clips: {first['caption']}.",
-    )
-    return Panel(ipywidgets.VBox([ipywidgets.HBox([back, forward, reveal]), sound, picture, words]), page)
+    return Page(page, f"A game: which caption belongs to the spectrogram? {' / '.join(options)}. ({answer})")

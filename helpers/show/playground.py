@@ -116,7 +116,7 @@ def playground(model, processor, clips: Sequence[dict]) -> Panel:
     """
     import ipywidgets
 
-    wide = ipywidgets.Layout(width="32em")
+    wide = ipywidgets.Layout(width="auto", max_width="42em")
     names = [f"{number + 1}: {clip['caption']}" for number, clip in enumerate(clips)]
     clip = ipywidgets.Dropdown(
         options=[(name, number) for number, name in enumerate(names)], description="clip", layout=wide

@@ -79,7 +79,7 @@ class TrainingProgress(TrainerCallback):
     """
 
     def __init__(self):
-        self._board, self._started, self._rows, self._loss = None, 0.0, [], None
+        self._board, self._started, self._first, self._rows, self._loss = None, 0.0, 0, [], None
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Opens the board. Called by the ``Trainer``, as all methods here."""
@@ -93,6 +93,11 @@ class TrainingProgress(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         """Notes the loss."""
         self._loss = (logs or {}).get("loss", self._loss)
+
+    def on_prediction_step(self, args, state, control, **kwargs) -> None:
+        """Opens a board for an evaluation outside of a training."""
+        if self._board is None:
+            self._board = _Board("Evaluating.")
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs) -> None:
         """Adds a row. A `CaptionEvaluation` that comes before this callback has put its scores into ``metrics``."""
@@ -111,8 +116,11 @@ class TrainingProgress(TrainerCallback):
         made = state.global_step - self._first
         left = (time.monotonic() - self._started) / max(made, 1) * (state.max_steps - state.global_step)
         loss = f", loss {self._loss:.2f}" if self._loss is not None else ""
-        time_left = "" if done or not made else f", {_minutes(left)} left"
+        time_left = "" if done or not made or left <= 0 else f", {_minutes(left)} left"
         table = show_table(self._rows).data if self._rows else ""
+        if not state.max_steps:  # nothing has been trained yet
+            self._board.write(table)
+            return
         self._board.write(
             f"<p>{_bar(share, f'step {state.global_step:,} of {state.max_steps:,}{loss}{time_left}')}</p>{table}"
         )

@@ -75,10 +75,11 @@ def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[d
 
     recorder, answer = microphone(), ipywidgets.HTML()
     names = [
-        ("– pick a clip –", None),
+        ("– pick a clip –", -1),  # a value of None would be shown as an empty line
         *((f"{place + 1}: {clip['caption']}", place) for place, clip in enumerate(clips)),
     ]
-    pick = ipywidgets.Dropdown(options=names, description="or pick", layout=ipywidgets.Layout(width="32em"))
+    layout = ipywidgets.Layout(width="auto", max_width="42em")
+    pick = ipywidgets.Dropdown(options=names, description="or pick", layout=layout)
 
     def show(load: Callable[[], np.ndarray], name: str) -> None:
         answer.value = f"<p>Listening to {html.escape(name)} …</p>"
@@ -89,13 +90,13 @@ def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[d
 
     def clear(_=None) -> None:
         answer.value = ""
-        pick.value = None
+        pick.value = -1
 
     def heard(_=None) -> None:
         show(lambda: load_audio(bytes(recorder.data), recorder.name), recorder.name)
 
     def picked(change) -> None:
-        if change["new"] is not None:
+        if change["new"] >= 0:
             clip = clips[change["new"]]
             show(lambda: as_samples(clip["audio"]), clip["caption"])
 
@@ -114,12 +115,3 @@ def your_sound(models: Mapping[str, Callable], processor=None, clips: Sequence[d
     first = describe_sound(as_samples(clips[0]["audio"]), f"A person wrote: {clips[0]['caption']}", models, processor)
     note = "With a running kernel: record or upload a sound of your own."
     return Panel(box, Page(f"{first.data}<p>{note}</p>", f"{first.text}\n{note}"))
-
-
-def upload_clip(describe: Callable[[np.ndarray], str]) -> Panel:
-    """Record or upload one sound and read what ``describe`` says of it: `your_sound` for a single model.
-
-    Args:
-        describe: 16 kHz mono float32 samples -> text, for example ``lambda clip: caption(model, processor, clip)``.
-    """
-    return your_sound({"the model says": describe})

@@ -84,16 +84,24 @@ def _text(value) -> str:
     return str(value)
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+_NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?%?(?: \[[-+\d., ]+\])?")
+"""A number as it is written, with its interval if it has one."""
+
+
+def _are_numbers(values: Sequence) -> bool:
+    """Whether there is nothing but numbers, written or not, and what is unknown."""
+    if any(isinstance(value, Page) for value in values):
+        return False
+    texts = set(map(_text, values)) - {"–", "unknown"}
+    return bool(texts) and all(map(_NUMBER.fullmatch, texts))
 
 
 def show_table(rows: Sequence[dict], audio: str | None = None, mark: Callable[[dict], bool] | None = None) -> Page:
     """Dictionaries as a table, one row each; the keys of the first are the headings.
 
     Args:
-        rows: numbers stand right, floats with two decimals; put units into the headings. Text wraps. A value that is a
-            `Page` is shown as it is.
+        rows: numbers stand right, written ones and intervals too, floats with two decimals; put units into the
+            headings. Text wraps. A value that is a `Page` is shown as it is.
         audio: the key whose values are clips to be shown as players.
         mark: row -> whether it stands out, in bold and with a pointer in front.
 
@@ -102,13 +110,12 @@ def show_table(rows: Sequence[dict], audio: str | None = None, mark: Callable[[d
     """
     if not rows:
         raise ValueError("There are no rows to show.")
-    numbers = {key for key in rows[0] if any(_is_number(row[key]) for row in rows)}
-    numbers -= {key for key in rows[0] if any(isinstance(row[key], str | Page) for row in rows)}
+    numbers = {key for key in rows[0] if key != audio and _are_numbers([row[key] for row in rows])}
 
     def style(key: str, text: str = "") -> str:
         side = "right" if key in numbers else "left"
-        wrap = "nowrap" if text and (key in numbers or key == audio) else "normal"
-        if any(len(word) > 30 for word in text.split()):  # "AAAAAAAA…": a broken model must not break the table
+        wrap = "nowrap" if text and (key in numbers and " " not in text or key == audio) else "normal"
+        if any(len(word) > 28 for word in text.split()):  # "AAAAAAAA…": a broken model must not break the table
             wrap += ";overflow-wrap:anywhere"
         return (
             f'align="{side}" style="text-align:{side};padding:3px 8px;vertical-align:middle;max-width:28em;'

@@ -29,15 +29,19 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 ]
-TRIAL = "max_steps=120 eval_steps=60 save_steps=60 eval_clips=40 test_clips=100"
+TRIAL = "max_steps=60 eval_steps=30 save_steps=30 eval_clips=40 test_clips=100"
 """The tiny profile with fewer steps: what the notebooks show in a browser is the same, what they learn is nbval's part,
 and ten notebooks take half as long."""
+SHORTER = {" steps=20, model": " steps=6, model", "steps=48, others": "steps=16, others"}
+"""For the same reason: what notebook 08 trains two dozen times, with steps of its own."""
 _READY = """() => {
     const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
     return session?.isReady && session.session?.kernel?.status === 'idle';
 }"""
 """Before there is a kernel the notebook's indicator says "idle" too, and cells that are run then never run."""
 OUTPUT = ".jp-OutputArea-output"
+HEIGHT = 2400
+"""Of the window: a notebook is seen in a few pictures."""
 _COUNTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .filter((cell) => cell.model.type === 'code').map((cell) => cell.model.executionCount)"""
 """Of each code cell; a cell with a folded source has no prompt to read it from."""
@@ -115,6 +119,7 @@ def serve(root: Path, home: Path) -> Iterator[Lab]:
             env={
                 **os.environ,
                 "COURSE_TRIAL": TRIAL,
+                "OMP_NUM_THREADS": "1",  # the browser takes a core, and a kernel that wants both waits for it
                 "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
                 "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
                 "JUPYTER_CONFIG_DIR": str(home / "config"),
@@ -152,7 +157,7 @@ def run_all(page, address: str, timeout_s: float) -> None:
     page.click('li[data-command="runmenu:run-all"]')
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(1000)
         wrong = errors(page)
         assert not wrong, wrong[0]
         counts = page.evaluate(_COUNTS)
@@ -177,14 +182,14 @@ def set_theme(page, theme: str) -> None:
 
 def set_width(page, width: int) -> None:
     """The window's width in CSS pixels."""
-    page.set_viewport_size({"width": width, "height": 1300})
+    page.set_viewport_size({"width": width, "height": HEIGHT})
     page.wait_for_timeout(300)
 
 
-def take_pictures(page, folder: Path, name: str, step: int = 1200) -> int:
+def take_pictures(page, folder: Path, name: str) -> int:
     """The whole notebook in pictures, from top to bottom; gives how many."""
     folder.mkdir(parents=True, exist_ok=True)
-    tops = range(0, page.evaluate(f"{PANEL}.scrollHeight"), step)
+    tops = range(0, page.evaluate(f"{PANEL}.scrollHeight"), HEIGHT - 200)
     for number, top in enumerate(tops):
         page.evaluate(f"{PANEL}.scrollTop = {top}")
         page.wait_for_timeout(50)

@@ -16,6 +16,12 @@ _CUT_OFF = f"""() => {{
             + node.textContent.trim().slice(0, 80));
     for (const node of document.querySelectorAll('{OUTPUT} :is(.widget-label, button, label, summary)'))
         if (wider(node)) found.push(`${{node.className || node.tagName}} cut off: ${{node.textContent.trim()}}`);
+    const pen = document.createElement('canvas').getContext('2d'), arrow = 24;
+    for (const node of document.querySelectorAll('{OUTPUT} select')) {{
+        const {{fontSize, fontFamily}} = getComputedStyle(node), words = node.selectedOptions[0]?.textContent ?? '';
+        pen.font = `${{fontSize}} ${{fontFamily}}`;
+        if (pen.measureText(words).width + arrow > node.clientWidth) found.push(`menu cut off: ${{words}}`);
+    }}
     return found;
 }}"""
 _EMPTY = f"""() => [...document.querySelectorAll(
@@ -49,9 +55,9 @@ def cut_off(page) -> list[str]:
     return page.evaluate(_CUT_OFF)
 
 
-def serious(page) -> list[str]:
-    """Serious and critical findings of axe in the course's outputs: missing names, contrast too low, ..."""
-    broken = Axe().run(page, context=OUTPUT).response["violations"]
+def serious(page, part: str | None = OUTPUT) -> list[str]:
+    """Serious and critical findings of axe in the course's outputs, or in the whole page: names, contrast, ..."""
+    broken = Axe().run(page, context=part).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:200]}"
         for rule in broken

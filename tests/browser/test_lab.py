@@ -19,7 +19,7 @@ from browser.gallery import write_gallery
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = Path(os.environ.get("COURSE_SCREENSHOTS") or ROOT / "runs" / "browser")
-WIDGET = re.compile(r"^(?:your_sound|playground|calculator|guess_caption|explore_labels|browse_clips)\(", re.M)
+WIDGET = re.compile(r"^(?:your_sound|playground|calculator|guess_caption|explore_labels)\(", re.M)
 
 try:
     from playwright.sync_api import sync_playwright
@@ -50,6 +50,8 @@ def server(tmp_path_factory):
         for cell in book.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
+                for words, fewer in lab.SHORTER.items():
+                    cell.source = cell.source.replace(words, fewer)
         nbformat.write(book, root / "notebooks" / path.name)
     write_gallery(root / "notebooks" / "gallery.ipynb")
     write_gallery(root / "notebooks" / "broken.ipynb", ["1 / 0", "2"])
@@ -68,7 +70,7 @@ def browser(server):
 
 @pytest.fixture
 def page(browser, server):
-    page = browser.new_page(viewport={"width": 1280, "height": 1300})
+    page = browser.new_page(viewport={"width": 1280, "height": lab.HEIGHT})
     page.set_default_timeout(120_000)
     yield page
     page.close()
