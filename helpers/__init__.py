@@ -3,8 +3,6 @@
 Importing this package loads nothing; each name is fetched from its module when it is first used (PEP 562).
 """
 
-from __future__ import annotations
-
 import importlib
 import logging
 

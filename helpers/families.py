@@ -5,8 +5,6 @@ in place of the placeholders in a chat. One recipe serves all of them. Left out:
 assistant's turn and takes audio as base64), Granite Speech (needs torchaudio), and models that speak as well as hear.
 """
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 

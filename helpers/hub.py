@@ -5,8 +5,6 @@ breaks later, the libraries try again before they give up: that takes up to a mi
 connection that trickles on, or one that goes silent while files are being listed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +56,8 @@ def is_hub_id(name: object) -> bool:
     return not Path(name).is_dir()
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """Of the answer that an HTTP client's error is about."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
@@ -66,7 +65,7 @@ def _reason(error: BaseException) -> str | None:
     from huggingface_hub import errors
     from safetensors import SafetensorError
 
-    name, status = type(error).__name__, _status(error)
+    name, status = type(error).__name__, status_of(error)
     if isinstance(error, errors.GatedRepoError):
         return "gated"
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -83,11 +82,8 @@ def _reason(error: BaseException) -> str | None:
 
 
 def explain(error: BaseException | None, repo_id: str, repo_type: str = "model") -> HubError | None:
-    """What went wrong at the Hub and what to do, in one sentence; ``None`` where the Hub was not the matter.
-
-    What led to the error is looked at too, for transformers and datasets wrap errors. ``repo_type``: ``"model"`` or
-    ``"dataset"``.
-    """
+    """What went wrong at the Hub and what to do, in one sentence; ``None`` where the Hub was not the matter. What led
+    to the error is looked at too, for transformers and datasets wrap errors."""
     from huggingface_hub import constants, get_token
 
     while error is not None and not isinstance(error, HubError) and not (reason := _reason(error)):
@@ -96,7 +92,7 @@ def explain(error: BaseException | None, repo_id: str, repo_type: str = "model")
         return error
     hub, kind = constants.ENDPOINT, "data set" if repo_type == "dataset" else repo_type
     return HubError(SENTENCES[reason].format(
-        what=f"{kind} {repo_id}", name=repo_id, hub=hub, status=_status(error),
+        what=f"{kind} {repo_id}", name=repo_id, hub=hub, status=status_of(error),
         page=f"{hub}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}",
         then="wait until your account is let in" if get_token() else "log in with `hf auth login`"), reason)
 
@@ -117,32 +113,24 @@ def _set_timeouts(repo_type: str) -> None:
 
 
 def check_access(repo_id: str, repo_type: str = "model") -> None:
-    """Whether the Hub would let you read this repository now: asks for one small file, which takes seconds at most.
-
-    Raises:
-        HubError: no network, no such repository, or no leave to read it; the message says what to do.
-    """
+    """Whether the Hub would let you read this repository (``"model"`` or ``"dataset"``) now, or `HubError`: asks for
+    one small file, which takes seconds at most."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
     url = hf_hub_url(repo_id, "README.md" if repo_type == "dataset" else "config.json", repo_type=repo_type)
-    try:
+    for last in (False, True):
         try:
-            found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
+            # Without a commit, the log-in page of some network has answered.
+            if get_hf_file_metadata(url, timeout=ANSWER_SECONDS).commit_hash is None:
+                raise ConnectionError
+            return
+        except EntryNotFoundError:
+            return  # an answer, too
         except Exception as error:
-            if _reason(error) != "broken off":
-                raise
-            # A connection that was kept open since the last cell has been hung up: ask over a new one.
-            found = get_hf_file_metadata(url, timeout=ANSWER_SECONDS)
-    except EntryNotFoundError:
-        return  # an answer, too
-    except Exception as error:
-        known = explain(error, repo_id, repo_type)
-        if known is None:
-            raise
-        raise known from None
-    if found.commit_hash is None:  # the log-in page of some network has answered
-        raise explain(ConnectionError(), repo_id, repo_type)
+            if _reason(error) == "broken off" and not last:
+                continue  # a connection that was kept open since the last cell has been hung up: ask over a new one
+            raise explain(error, repo_id, repo_type) or error from None
 
 
 @contextmanager
@@ -150,16 +138,12 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
     """Load something from the Hub inside of this: it asks first, and says what is wrong and what to do.
 
     For anything but a Hub id (a folder, ``"tiny"``) it does nothing. Otherwise it asks whether the repository can be
-    read, at the cost of one small request, and turns whatever goes wrong inside into a `HubError` of one sentence. It
-    shortens the libraries' time-outs for the rest of the process, unless you have set them
-    (``HF_HUB_DOWNLOAD_TIMEOUT``).
+    read, at the cost of one small request, and turns whatever goes wrong inside into a `HubError`. It shortens the
+    libraries' time-outs for the rest of the process, unless you have set them (``HF_HUB_DOWNLOAD_TIMEOUT``).
 
     Yields:
         Keyword arguments for ``from_pretrained``: ``{"local_files_only": True}`` where the Hub cannot be reached but
         the model is in the cache (a line says so), else none.
-
-    Raises:
-        HubError: see `check_access`; or the download broke off or was damaged.
     """
     if not is_hub_id(repo_id):
         yield {}
@@ -189,12 +173,10 @@ def hub_access(repo_id: object, repo_type: str = "model") -> Iterator[dict]:
         raise known from None
 
 
-def fetch_adapter(repo_id: str, revision: str | None = None) -> Path:
-    """Download an adapter, with the processor beside it, into the cache: the folder that holds it.
-
-    ``revision`` is a branch, tag or commit. Raises `HubError`."""
+def fetch_adapter(repo_id: str) -> Path:
+    """Download an adapter, with the processor beside it, into the cache: the folder that holds it, or `HubError`."""
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.jinja", "adapter_model.safetensors"]
     with hub_access(repo_id) as options:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted, **options))
+        return Path(snapshot_download(repo_id, allow_patterns=wanted, **options))

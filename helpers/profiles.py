@@ -6,11 +6,8 @@ profile runs on a new machine before it trains for hours::
     COURSE_PROFILE=full COURSE_TRIAL="max_steps=4 eval_steps=2 train_clips=64 eval_clips=8 test_clips=8"
 
 A trial keeps its results apart (``runs/full-trial``), so its adapter is never taken for one trained in earnest. So does
-whoever plays with a number or two in a notebook: ``get_profile(lora_rank=4, max_steps=50)`` (``runs/tiny-play-`` and
-eight digits that stand for these numbers).
+``get_profile(lora_rank=4, max_steps=50)`` in a notebook (``runs/tiny-play-`` and eight digits for these numbers).
 """
-
-from __future__ import annotations
 
 import dataclasses
 import hashlib
@@ -91,19 +88,15 @@ class Profile:
     needs_gpu: bool = False
     """Whether the doctor objects to a machine without a CUDA GPU."""
     least_memory_gb: float = 0.0
-    """Free memory that the doctor asks for, in place of what `estimate_memory` says of the profile's model; 0 for
-    that."""
+    """Free memory that the doctor asks for; 0: what `estimate_memory` says of the profile's model."""
     least_disk_gb: float = 0.5
     """Free disk space for what is downloaded or made, and for results."""
 
     def expect(self, claim: str, holds: bool) -> None:
-        """Print whether a claim about a trained model holds; in a profile that has been `measured` it must.
-
-        Raises:
-            AssertionError: it does not hold, and should.
-        """
+        """Print whether a claim about a trained model holds; in a profile that has been `measured` it must (else an
+        ``AssertionError``)."""
         print(f"{claim}: {bool(holds)}")
-        assert holds or not self.measured, claim  # nosec B101: it stands in for the assertion of a notebook's cell
+        assert holds or not self.measured, f"Expected, and not found: {claim}."  # nosec B101: a notebook's assertion
 
     @property
     def runs(self) -> Path:
@@ -188,9 +181,8 @@ def get_profile(name: str | None = None, **changes) -> Profile:
     Args:
         name: ``"tiny"`` or ``"full"``, as they are; by default the environment variable ``COURSE_PROFILE``, else
             ``"tiny"``, and then ``COURSE_TRIAL`` counts too.
-        **changes: other numbers to play with, such as ``lora_rank=4, max_steps=50``. What differs from the profile has
-            a folder of results of its own for each choice of numbers, so a play adapter never stands in the real one's
-            place.
+        **changes: other numbers to play with, such as ``lora_rank=4, max_steps=50``; each choice of numbers has a
+            folder of results of its own.
 
     Raises:
         ValueError: no such profile, a field cannot be changed in this way, or ``COURSE_TRIAL`` cannot be understood.

@@ -1,7 +1,5 @@
 """The model card: what whoever finds the adapter on the Hub has to know."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,18 +32,11 @@ model = PeftModel.from_pretrained(base, check_adapter(base, "the folder with thi
 
 
 def write_model_card(folder: Path, profile: Profile, log_history: Sequence[dict], processes: int = 1) -> Path:
-    """Write ``README.md`` into an adapter's folder: base model, data, licence, metrics and versions.
-
-    `peft` leaves a template with empty headings there; this replaces it.
+    """Write ``README.md`` into the folder of `save_adapter`, where `peft` leaves a template with empty headings.
 
     Args:
-        folder: where `save_adapter` has put the adapter.
-        profile: names the base model and the data, and holds the numbers of the training.
         log_history: ``trainer.state.log_history``; its first and last evaluation are reported.
         processes: that trained together, each on ``batch_size`` clips.
-
-    Returns:
-        The file.
 
     Raises:
         FileNotFoundError: there is no such folder.

@@ -3,8 +3,6 @@
 Systems differ: Windows holds a file fast while anybody reads it, and not every console prints every sign.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

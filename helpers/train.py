@@ -5,8 +5,6 @@ It runs `make_trainer` and nothing else, so it is the notebook's recipe. The sam
 each process takes a GPU of its own, all of them make the same trainer, and the first one prints and saves.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import os
@@ -35,11 +33,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def read_options(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Profile]:
-    """Parse and check the command line before anything large is loaded.
-
-    Returns:
-        The options, with ``output`` and ``push`` (the repository's name, or ``None``) filled in; and the profile with
-        ``--data`` and ``--steps`` in it.
+    """Parse and check the command line before anything large is loaded: the options, with ``output`` and ``push`` (the
+    repository's name, or ``None``) filled in; and the profile with ``--data`` and ``--steps`` in it.
 
     Raises:
         SystemExit: an option is wrong; one sentence on stderr says which and what to do.
@@ -84,17 +79,13 @@ def main(arguments: list[str] | None = None) -> int:
     print_anything()
     options, profile = read_options(arguments)
 
+    import helpers
     from helpers.audio.captions import SplitError
-    from helpers.audio.samples import AudioError
-    from helpers.audio.table import CaptionError
-    from helpers.hub import HubError
-    from helpers.model.hardware import NoSuchDevice, NotEnoughMemory
-    from helpers.model.lora import AdapterError
-    from helpers.training.guard import TrainingError
-    from helpers.training.resume import CheckpointError
+    from helpers.model.hardware import NoSuchDevice
 
-    explained = (AdapterError, AudioError, CaptionError, SplitError, CheckpointError, TrainingError, HubError,
-                 NoSuchDevice, NotEnoughMemory, FileNotFoundError)
+    explained = (helpers.AdapterError, helpers.AudioError, helpers.CaptionError, helpers.CheckpointError,
+                 helpers.HubError, helpers.NotEnoughMemory, helpers.TrainingError, NoSuchDevice, SplitError,
+                 FileNotFoundError)
     try:
         return _train(options, profile)
     except explained as error:
@@ -187,13 +178,8 @@ def _train(options: argparse.Namespace, profile: Profile) -> int:
 def measure(trainer, processor, profile: Profile, clips: list[dict]) -> str:
     """How good captions of clips that were not trained on are, without the adapter and with it, in one sentence or two.
 
-    The measure is CIDEr-D, which knows no list of words, and so fits captions in anybody's words.
-
-    Args:
-        trainer: after training; its model has the adapter.
-        processor: the model's processor.
-        profile: how many clips are captioned at once.
-        clips: with ``audio``, as `as_samples` takes it, and ``references``; those that cannot be used are left out.
+    The measure is CIDEr-D, which knows no list of words, and so fits captions in anybody's words. ``clips`` have
+    ``audio``, as `as_samples` takes it, and ``references``; those that cannot be used are left out.
     """
     from helpers.audio.samples import AudioError, as_samples
     from helpers.captioning.captions import caption

@@ -75,6 +75,8 @@ def test_a_parquet_table_with_lists_of_captions(tmp_path):
 
 @pytest.mark.parametrize("table, message", [
     ("file_name,caption\na.wav,A cow moos, then a dog barks\n", "Row 1 .*more cells than .*double quotes"),
+    ("file_name;caption\na.wav;A cow moos; then a dog barks\n", "Row 1 .*more cells than .*double quotes"),
+    ("file_name,caption\na.wav\n", r"Row 1 of metadata.csv \(a.wav\) has no caption"),
     ("file_name,caption,caption\na.wav,x,y\n", "two columns called 'caption'"),
     ('file_name,caption\na.wav,"A cow\n', "cannot be read at line 2"),
     ("file_name,caption\n/etc/a.wav,x\n", "leads out of the folder"),

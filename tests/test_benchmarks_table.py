@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import hub, jobs, parts, table, world
+from helpers.scale.costs import PEAK_FLOPS
+from tests.benchmarks import full_size, hub, jobs, parts, table, world
 from tests.benchmarks.__main__ import ROOT, main, parse_arguments, starting_point
 
 # ------------------------------------------------------------------------------------------------------------- table
@@ -147,6 +149,49 @@ def test_every_part_asks_for_measurements_that_there_are(name, quick, monkeypatc
     monkeypatch.setattr(hub, "audiocaps_like", lambda: {})
     assert json.dumps(parts.PARTS[name](Asked(), quick))
     assert set(parts.PARTS) == set(table.ROWS)
+
+
+def test_the_readme_shows_what_was_stored_of_the_full_size():
+    figures = json.loads(full_size.RESULTS.read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table.replace_section(readme, full_size.as_markdown(figures)) == readme
+    step = figures["parts"]["kept"]
+    assert abs(step["estimate"] / step["peak"] - 1) < 0.1 and figures["parts"]["loading"]["estimate"] == \
+        figures["parts"]["loading"]["counted"]
+
+
+def test_what_notebooks_and_readme_say_of_the_gpu_is_what_was_stored():
+    """Claims in words and numbers, each held against the figures; the peak is the data sheet's, as in notebook 09."""
+    figures = json.loads(full_size.RESULTS.read_text(encoding="utf-8"))["parts"]
+    once, kept, said = figures["checkpointed, 16 at once"], figures["kept"], figures["captions"]
+    text = (ROOT / "notebooks" / "09_scale_up.ipynb").read_text(encoding="utf-8")
+    for one in (once, kept):
+        assert f"{one['seconds']:.2f} s and {one['peak'] / 1e9:.1f} GB" in text
+    work = figures["phases"]["flops"] * kept["clips"] / figures["phases"]["clips"]
+    twice = json.loads((ROOT / "tests/benchmarks/results/benchmark.json").read_text(encoding="utf-8"))
+    twice = twice["parts"]["operations"]["figures"]["course"]
+    assert work / kept["seconds"] / PEAK_FLOPS["H100"] == pytest.approx(0.1, abs=0.02), "about a tenth"
+    repeated = work * twice["on"] / twice["off"]
+    assert repeated / once["seconds"] / PEAK_FLOPS["H100"] == pytest.approx(0.25, abs=0.03), "about a quarter"
+    assert said["merged"] / said["course"] == pytest.approx(2, abs=0.2), "twice as fast"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    workers = figures["kept, no workers"]
+    assert f"({kept['seconds']:.2f} s with four, {workers['seconds']:.2f} s without)" in readme
+    errors = [one["estimate"] / one["peak"] - 1 for one in figures.values() if one.get("arm", "") == "course"]
+    assert max(map(abs, errors)) < 0.05, "within 5 %"
+
+
+@pytest.mark.slow
+def test_the_full_size_path_runs_with_a_small_model(tmp_path):
+    """Every part but 4 bits, on the tiny model in a process of its own; without a GPU the peaks are 0."""
+    found = tmp_path / "figures.json"
+    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.full_size", "--small", "--steps", "2", "--only",
+                           "loading", "guide", "captions", "phases", "--output", str(found)], cwd=ROOT,
+                          capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    parts = json.loads(found.read_text(encoding="utf-8"))["parts"]
+    assert parts["loading"]["counted"] == parts["loading"]["estimate"]
+    assert parts["guide"]["clips"] == 16 and parts["captions"]["course"] > 0 and parts["phases"]["flops"] > 1e9
 
 
 def test_the_readme_shows_what_was_stored_of_the_world():

@@ -39,3 +39,10 @@ def test_float32_and_bfloat16_reach_far_enough(processor, sounds, dtype):
     plain = load_model(dtype=dtype, quiet=True)
     expected = caption(plain, processor, sounds, max_new_tokens=4)
     assert caption(scaled(dtype), processor, sounds, max_new_tokens=4) == expected
+
+
+def test_a_token_that_generate_forbids_is_no_overflow(processor, sounds):
+    """Seen on a GPU: ``min_new_tokens`` gives the end a score of minus infinity, which was taken for an overflow."""
+    answers = caption(load_model(dtype=torch.bfloat16, quiet=True), processor, sounds, min_new_tokens=6,
+                      max_new_tokens=6)
+    assert all(answers) and len(answers) == len(sounds)

@@ -122,9 +122,9 @@ def test_only_the_first_process_of_a_launcher_speaks(monkeypatch, capsys):
 
 def test_every_choice_can_be_overruled(machine):
     machine(*T4)
-    chosen = choose_hardware("cpu", torch.bfloat16, model=FULL, quantize=True, attention="eager")
+    chosen = choose_hardware("cpu", torch.bfloat16, model=FULL, quantize=True)
     assert (chosen.device, chosen.dtype, chosen.quantize) == ("cpu", torch.bfloat16, True)
-    assert (chosen.attention, chosen.device_map) == ("eager", {"": "cpu"})
+    assert (chosen.attention, chosen.device_map) == ("sdpa", {"": "cpu"})
     assert not choose_hardware(model=FULL, quantize=False).quantize
 
 

@@ -19,6 +19,8 @@ WORKFLOWS = {path.name: yaml.safe_load(path.read_text(encoding="utf-8"))
              for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
 RELEASES = [f"3.{minor}" for minor in range(PYTHONS[0][1], PYTHONS[1][1] + 1)]
 MARKS = {"slow", "browser", "soak"}
+EVERYWHERE = {"pip"}
+"""What every Python brings, though not every environment: uv makes them without pip."""
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 
 
@@ -45,7 +47,7 @@ def check_command(command: str) -> None:
         assert set(targets.split()) <= TARGETS, command
     for module in re.findall(r"-m ([a-z_]+(?:\.[a-z_]+)*)(?= |$)", command):
         brought = re.search(rf"pip install {module.replace('_', '[_-]')}\b", command)
-        assert module in MARKS or brought or importlib.util.find_spec(module), command
+        assert module in MARKS | EVERYWHERE or brought or importlib.util.find_spec(module), command
     for file in re.findall(r"(?:-r|-c|python3?|--requirement) ([\w./-]+\.(?:txt|py))", command):
         assert (ROOT / file).is_file(), command
     for folder in re.findall(r"pytest (tests[\w/]*)", command):

@@ -219,14 +219,24 @@ def test_the_address_of_nothing_does_not_answer():
     assert not install.answers("http://127.0.0.1:9/simple/")
 
 
-def test_make_says_what_is_wrong_with_the_python_that_was_asked_for(tmp_path):
+def _make(*arguments: str) -> subprocess.CompletedProcess:
+    """As from a shell: under `make test`, make itself would hand its flags on, and say which folder it enters."""
     if os.name == "nt":
         pytest.skip("make is not at home on Windows")
-    # As from a shell: under `make test`, make itself would hand its flags on, and say which folder it enters.
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    asked = subprocess.run(["make", "environment", "PYTHON=python3.99", f"VENV={tmp_path}/venv"], cwd=ROOT, env=plain,
-                           capture_output=True, text=True)
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=plain, capture_output=True, text=True)
+
+
+def test_make_says_what_is_wrong_with_the_python_that_was_asked_for(tmp_path):
+    asked = _make("environment", "PYTHON=python3.99", f"VENV={tmp_path}/venv")
     assert asked.returncode and asked.stdout == "There is no python3.99 here: install Python 3.11 to 3.14.\n"
+
+
+def test_jupyterlab_is_told_what_the_learner_says_and_that_root_may_start_it():
+    (opened,) = [line for line in _make("--dry-run", "lab", "LAB_ARGS=--port 9999").stdout.splitlines()
+                 if "jupyterlab" in line]
+    assert "--port 9999 notebooks/01_load_audio_captions.ipynb" in opened
+    assert ("--allow-root" in opened) == (os.getuid() == 0)
 
 
 def test_the_installer_can_be_read_by_a_python_that_is_too_old():

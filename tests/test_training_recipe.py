@@ -86,7 +86,7 @@ def test_an_interrupted_save_leaves_the_old_adapter(model, processor, short, tmp
     folder = save_adapter(trainer, processor, tmp_path / "adapter")
     old = (folder / "adapter_model.safetensors").read_bytes()
     assert not (folder / "training_args.bin").exists(), "a pickle"
-    monkeypatch.setattr(processor, "save_pretrained", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(type(processor), "save_pretrained", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_adapter(trainer, processor, folder)
     assert (folder / "adapter_model.safetensors").read_bytes() == old

@@ -4,8 +4,6 @@
 bytes, and `DecodedAudio` decodes them at the very end of the stream.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -59,23 +57,19 @@ def load_captions(source: str | os.PathLike, split: str = "train", keep: int | N
     """Stream captioned clips: nothing is downloaded or decoded before it is asked for.
 
     Args:
-        source: ``"tiny"`` for the sounds this course makes, a Hub id such as ``"OpenSound/AudioCaps"``, or a folder
-            of audio files with a ``metadata.csv`` that has the columns ``file_name`` and ``caption`` (see
+        source: ``"tiny"``, a Hub id such as ``"OpenSound/AudioCaps"``, or a folder of audio files with a table (see
             `list_recordings`; several rows of one file become one example with all of its ``references``).
         split: name of the split.
-        keep: of a data set on the Hub, the first so many rows alone, each read once and kept on this machine (see
-            `first_rows`); the rows of another source are on this machine already. For clips that are used again and
-            again.
+        keep: of a data set on the Hub, the first so many rows alone, kept on this machine (see `first_rows`).
 
     Returns:
-        A streaming dataset. Each example has ``audio`` = ``{"array": float32 mono, "sampling_rate": 16000, "path"}``
-        and ``caption``, besides the source's other columns.
+        A stream of examples: ``audio`` = ``{"array": float32 mono, "sampling_rate": 16000, "path"}``, ``caption``, and
+        the source's other columns.
 
     Raises:
-        SplitError: there is no such split.
-        FileNotFoundError: there is no such folder.
+        SplitError, FileNotFoundError: there is no such split, or no such folder.
         HubError: the Hub did not give the data set (see `hub_access`).
-        CaptionError: the folder's metadata table is missing or incomplete.
+        CaptionError: the folder's table is missing or incomplete.
     """
     if source == TINY:
         stream = _load_tiny(split)
@@ -132,17 +126,16 @@ def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dic
     """One example a clip, with everything that people wrote about it in ``references``.
 
     AudioCaps' validation and test splits have five captions a clip, as five rows that share ``youtube_id`` and
-    ``start_time`` and lie anywhere in the split; so all rows are read before the first clip is whole. Clips of a
-    stream are decoded once, not once a caption. The tiny data set brings ``references`` already.
+    ``start_time`` and lie anywhere in the split; so all rows are read before the first clip is whole, and a clip is
+    decoded once. The tiny data set brings ``references`` already.
 
     Args:
-        rows: examples with ``audio`` and ``caption``, from `load_captions` or a list. Rows are of the same clip if
-            ``youtube_id`` and ``start_time`` agree; without these columns each row is a clip of its own.
+        rows: from `load_captions`, or a list of examples; without these two columns each row is a clip of its own.
         clips: keep the first so many clips (default: all) with all of their captions.
 
     Returns:
-        The clips in the order in which they first appear: each the first row of its clip plus ``references``, a list
-        of one or more texts. A whole split of the Hub is not streamed for that: see `clips_with_references`.
+        The clips in the order in which they first appear: each its first row plus ``references``, one or more texts.
+        A whole split of the Hub is not streamed for that: see `clips_with_references`.
     """
     if hasattr(rows, "on_hub") and (whole := clips_with_references(*rows.on_hub, clips)) is not None:
         return [{**row, "audio": DecodedAudio().decode_example(row["audio"])} for row in whole]

@@ -5,8 +5,6 @@ is read without a system package. Each block is mixed to one channel and resampl
 clip takes the memory of its result, 64 kB a second, whatever its rate and channels are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """The learner's own clips: a folder looked through file by file, decoded at once or when each clip's turn comes."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -31,7 +29,6 @@ class FolderReport:
     """A folder of recordings after the check: what can be used, and what cannot and why."""
 
     name: str
-    """The folder's own name."""
     clips: list[dict]
     """Usable examples: ``audio`` (16 kHz mono, as `load_captions` gives it; from `scan_folder` what `as_samples` makes
     it of), ``caption``, ``references``, ``source``, ``split``, and the table's other columns."""
@@ -96,13 +93,8 @@ def read_folder(folder: str | os.PathLike, longest: float = LONGEST_PIECE) -> Fo
     (default: see `name_sources`). Several rows with the same file are several captions of one clip. A silent recording
     is left out unless a caption of it says so (`says_silence`). Clips are kept in memory, decoded: 64 kB a second.
 
-    Args:
-        folder: where the files and the table are.
-        longest: in seconds. Longer recordings are cut into equal pieces of at most this length, all with the caption
-            and the source of the whole; AF3 listens in windows of 30 s and takes at most 10 minutes.
-
-    Returns:
-        A `FolderReport`; print it.
+    Recordings longer than ``longest`` seconds are cut into equal pieces, all with the caption and the source of the
+    whole; AF3 listens in windows of 30 s and takes at most 10 minutes.
 
     Raises:
         FileNotFoundError: there is no such folder.

@@ -3,8 +3,6 @@
 Each function reads a few bytes and leaves the file where it was.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 from collections.abc import Callable

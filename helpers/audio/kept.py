@@ -4,8 +4,6 @@ A stream reads what it skips, so without this each evaluation would read all cli
 over them would fetch them anew: 14,500 rows, 13 GB at 0.9 MB a clip, for the 1,100 clips of notebook 03.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -135,7 +133,7 @@ def first_rows(source: str, split: str, count: int, load: Callable[[str], Iterab
         return while_fetching(stream.take(count), source, count), stream.features
 
     file = kept_or_read(source, f"{split}-{count}", read)
-    rows = load_dataset("parquet", data_files={split: [str(file)]}, split=split, streaming=True)  # nosec B615: a local file
+    rows = load_dataset("parquet", data_files={split: [str(file)]}, split=split, streaming=True)  # nosec B615: here
     there = json.loads(_record(file).read_text(encoding="utf-8"))["rows"]
     if there < count:  # then the split has no more; who asks how many there are, is told
         rows.info.splits = SplitDict({split: SplitInfo(name=split, num_examples=there)})

@@ -1,7 +1,5 @@
 """A whole split of the Hub for several processes: each reads its own files, and nothing is fetched twice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import count
 

@@ -1,7 +1,5 @@
 """A folder's recordings by its own tables: which file has which captions, source and split. Nothing is opened yet."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from dataclasses import dataclass, field

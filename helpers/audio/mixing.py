@@ -1,7 +1,5 @@
 """Mixing decoded blocks to one channel at 16 kHz, and what gets lost on the way."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

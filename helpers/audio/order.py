@@ -7,8 +7,6 @@ stream has ended and begun anew, at the wrong place. Its own ``shuffle`` is no h
 part of its state, so a resumed run would lose them. Here clips are shuffled block by block, and a block is read again.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections import deque
@@ -39,8 +37,8 @@ class ClipStream(torch.utils.data.IterableDataset):
     Each loader worker gives the batches that are its turn, so the batches come in the order of a loader without
     workers. Accelerate shares out a stream of this class by batches too (its ``IterableDatasetShard``): process ``r``
     of ``R`` sees the ``r``-th part of each ``clips_per_batch`` clips. The price: every process and worker *reads* every
-    clip of the stream, and decodes its own alone. That is cheap from this machine's disk, where the trainer's part of
-    the Hub's clips is kept (`first_rows`): fetched once a machine. For a whole split there is `LaneStream`.
+    clip of the stream, and decodes its own alone; cheap from this machine's disk, where the trainer's part of the Hub's
+    clips is kept (`first_rows`). For a whole split there is `LaneStream`.
 
     Args:
         clips: the stream of one pass.
@@ -48,10 +46,9 @@ class ClipStream(torch.utils.data.IterableDataset):
         endless: begin anew after the last clip, without a break: no batch is cut short at the end of a pass, and no
             step of gradient accumulation either (the ``Trainer`` would carry the gradients of the cut step over into
             the next one).
-        seed: shuffle the clips, differently in each pass; the same seed gives the same order, on any number of
-            processes and workers, resumed or not. ``None`` keeps the stream's order. Shuffle the training part alone,
-            after it was split off: a stream that is shuffled first and split then has other clips on each side in each
-            pass.
+        seed: shuffle the clips, differently in each pass, and always in the same way; ``None`` keeps the stream's
+            order. Shuffle the training part alone, after it was split off: a stream that is shuffled first and split
+            then has other clips on each side in each pass.
         block: clips that are shuffled together; so many lie in memory, undecoded, and the first batch waits for them.
             The blocks of each pass begin elsewhere. ``None``: all clips of a pass together.
 
@@ -144,13 +141,9 @@ class ClipStream(torch.utils.data.IterableDataset):
         return {"clips": clips} if state is None else {"clips": clips, "state": state}
 
     def resume(self, batches: int, position: dict[str, Any]) -> None:
-        """Begin the next iteration with ``batches`` batches of `ALREADY_TRAINED`, then go on from ``position``.
-
-        Args:
-            batches: batches that the reader will throw away, as ``Trainer`` does when it resumes.
-            position: from `position`. With its state the clips before it are not even read (up to a file's or a
-                block's beginning); without (states do not leave loader workers) they are read again, but not decoded.
-        """
+        """Begin the next iteration with ``batches`` batches of `ALREADY_TRAINED`, which ``Trainer`` throws away when it
+        resumes, then go on from ``position``. With its state the clips before it are not even read (up to a file's or
+        a block's beginning); without (states do not leave loader workers) they are read again, but not decoded."""
         self._batches_seen, self._position = batches, position
         self._states.clear()
 

@@ -7,8 +7,6 @@ last one needed; so this is about a row a clip where the rows of a clip lie scat
 they follow one another.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 

@@ -1,7 +1,5 @@
 """The gate for audio: whatever a learner holds becomes checked 16 kHz mono float32 samples, or one clear sentence."""
 
-from __future__ import annotations
-
 import io
 import os
 import warnings
@@ -31,8 +29,7 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
 
     Args:
         array: float samples, shape ``(samples,)``, in [-1, 1]; overshoot up to `LOUDEST` is left as it is.
-        sampling_rate: its rate in Hz; must be `SAMPLING_RATE`.
-        name: what to call the clip in the message.
+        sampling_rate: in Hz; must be `SAMPLING_RATE`.
 
     Raises:
         AudioError: not a float array, not one channel, empty, too short, not finite as float32, out of range, or at
@@ -41,21 +38,17 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
     plain = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
     if not plain or array.dtype.kind != "f":
         kind = f"an array of {array.dtype}" if plain else f"a {type(array).__name__}"
-        raise AudioError(
-            f"{name} is {kind}, not a NumPy array of floats: convert it with np.asarray(x, dtype=np.float32), and "
-            "divide 16-bit integer samples by 32768."
-        )
+        raise AudioError(f"{name} is {kind}, not a NumPy array of floats: convert it with np.asarray(x, "
+                         "dtype=np.float32), and divide 16-bit integer samples by 32768.")
     if array.ndim != 1:
         raise AudioError(f"{name} has shape {array.shape}, not (samples,): mix the channels down to one, for example "
                          "with array.mean(axis=channel_axis).")
     if array.size == 0:
         raise AudioError(f"{name} is empty (0 samples): leave it out, or look at how it was cut.")
     if sampling_rate != SAMPLING_RATE:
-        raise AudioError(
-            f"{name} is sampled at {sampling_rate} Hz, but the model hears {SAMPLING_RATE} Hz: resample it, for "
-            "example "
-            f"with soxr.resample(array, {sampling_rate}, {SAMPLING_RATE}), or load it with load_audio."
-        )
+        raise AudioError(f"{name} is sampled at {sampling_rate} Hz, but the model hears {SAMPLING_RATE} Hz: resample "
+                         f"it, for example with soxr.resample(array, {sampling_rate}, {SAMPLING_RATE}), or load it "
+                         "with load_audio.")
     if array.size < MINIMUM_SECONDS * SAMPLING_RATE:
         raise AudioError(f"{name} lasts {array.size / SAMPLING_RATE:.3f} s, less than the {MINIMUM_SECONDS} s that the "
                          "encoder needs: leave it out, or pad it with silence.")
@@ -64,8 +57,7 @@ def validate_audio(array: np.ndarray, sampling_rate: int = SAMPLING_RATE, name: 
     if not np.isfinite(samples).all():
         bad = int(np.flatnonzero(~np.isfinite(samples))[0])
         raise AudioError(f"{name} holds NaN or infinite samples (the first at sample {bad}): it was damaged on the "
-                         "way; "
-                         "load it again or leave it out.")
+                         "way; load it again or leave it out.")
     peak = float(max(samples.max(), -samples.min()))
     if peak > LOUDEST:
         raise AudioError(f"{name} has samples up to {peak:,.5g}, but full scale is 1: {_division(peak)}.")
@@ -139,12 +131,10 @@ def load_audio(source: str | os.PathLike | bytes, name: str | None = None) -> np
         Samples in [-1, 1] but for overshoot (see `LOUDEST`), shape ``(samples,)``.
 
     Raises:
-        AudioError: the file is missing, broken, cut short, empty or too long; or its samples are not sound (see
-            `validate_audio` and `decode`).
+        AudioError: the file is missing, broken or cut short, or its samples are not sound (see `validate_audio`).
 
     Warns:
-        AudioWarning: the file can be used, but its header is unfinished, a part is damaged, it has a constant offset,
-            or nearly all of it lies above the 8 kHz that the model hears.
+        AudioWarning: the file can be used, and something about it is odd (see `remarks_on`).
     """
     if not isinstance(source, str | os.PathLike | bytes | bytearray):
         raise AudioError(f"{name or 'The audio'} is a {type(source).__name__}, not the path or the bytes of a file: "

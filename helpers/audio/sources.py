@@ -1,7 +1,5 @@
 """Which clips belong together: a source is one recording, place or day, and is never on both sides of a split."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter
@@ -70,13 +68,8 @@ def split_by_source(clips: Sequence[dict], share: float = 0.2, seed: int = 0) ->
     Two clips cut from one recording share its microphone, its room and its dog: with one on each side the score would
     measure memory. The sides depend on the names of the sources and on ``seed`` alone, not on the order of the clips.
 
-    Args:
-        clips: have a ``source``, as `read_folder` gives them.
-        share: of the clips, roughly how many to evaluate on.
-        seed: another number, another split.
-
-    Returns:
-        (training clips, evaluation clips), each in the order given.
+    Clips have a ``source``, as `read_folder` gives them; ``share`` is roughly how many of them to evaluate on. Returns
+    (training clips, evaluation clips), each in the order given.
 
     Raises:
         ValueError: fewer than two sources, or a share outside 0 to 1.

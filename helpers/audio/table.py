@@ -3,13 +3,12 @@
 The table is read here and not by pandas: ``NA``, ``None``, ``12`` and ``true`` are captions like any other.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,7 @@ class Row:
         if not self.file_name:
             return f"{where} names no file: fill in its file_name, or take the row out."
         if self.extra:
-            return (f"{where} ({self.file_name}) has more cells than the table has columns: put a caption that has "
-                    "commas in it between double quotes.")
+            return f"{where} ({self.file_name}) has more cells than columns: put its caption between double quotes."
         if not self.captions:
             return f"{where} ({self.file_name}) has no caption: write one, or take the row out."
         if any("\ud800" <= sign <= "\udfff" for text in self.captions for sign in text):
@@ -135,7 +133,7 @@ def _read_separated(table: Path) -> list[Row]:
     _unique(table, columns)
     rows = []
     for number, line in enumerate(lines[1:], start=1):
-        cells = {column: cell for column, cell in zip(columns, line, strict=False) if column}
+        cells = {column: cell for column, cell in zip_longest(columns, line[:len(columns)], fillvalue="") if column}
         rows.append(Row(table, number, cells, extra=sum(bool(cell.strip()) for cell in line[len(columns):])))
     return rows
 

@@ -3,8 +3,6 @@
 A vocabulary is a dictionary from the name of an event to a regular expression that finds it in lower-case text.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from helpers.profiles import TINY

@@ -7,8 +7,6 @@ equal (2e-15 apart in float64, ``tests/test_audio_windows.py``). A clip of sever
 cut off then.
 """
 
-from __future__ import annotations
-
 import threading
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Captions for one clip or many."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,12 +63,10 @@ def caption(model, processor: ProcessorMixin, audio: np.ndarray | str | os.PathL
     """Ask the model about one clip or many; greedy unless told otherwise.
 
     Args:
-        model: an AF3, with or without an adapter.
-        processor: its processor.
-        audio: samples (16 kHz mono float), a path, an example's ``audio`` dictionary, or a list of these.
-        prompt: the question.
-        batch_size: clips at once. Clips are sorted by length first, so that little is padded; the answers come
-            back in the order of the clips.
+        model: with or without an adapter.
+        audio: whatever `as_samples` takes, or a list of such clips.
+        batch_size: clips at once. They are sorted by length first, so that little is padded; the answers come back in
+            the order of the clips.
         progress: wraps the iterable of batches, for example ``tqdm``.
         **generate_kwargs: for ``model.generate``, such as ``max_new_tokens`` (default 100) or ``num_beams``.
 

@@ -1,7 +1,5 @@
 """Greedy decoding that is greedy: the likeliest next token and nothing else."""
 
-from __future__ import annotations
-
 GREEDY = {
     "do_sample": False, "num_beams": 1,
     # How a sampler would bend the scores: of no use here, and the library would warn about them.

@@ -5,8 +5,6 @@ issues 761 and 868, huggingface/transformers issue 33294), and what comes out is
 token 0, an exclamation mark, again and again, and nothing raises an error.
 """
 
-from __future__ import annotations
-
 import torch
 from transformers import LogitsProcessor
 
@@ -22,10 +20,14 @@ class CheckFirstScores(LogitsProcessor):
         self.dtype, self._checked = dtype, False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores ``(B, vocabulary)`` as they are; `FloatOverflow` if a row holds NaN, infinity, or one value alone."""
+        """Scores ``(B, vocabulary)`` as they are; `FloatOverflow` if a row holds NaN, infinity, or one value alone.
+
+        Minus infinity is no fault: it is how ``generate`` forbids a token, for example the end where there is a
+        ``min_new_tokens``."""
         if not self._checked:
             self._checked = True
-            sound = scores.isfinite().all(dim=-1) & (scores.amax(dim=-1) > scores.amin(dim=-1))
+            highest = scores.amax(dim=-1, keepdim=True)  # NaN if there is one
+            sound = (highest.isfinite() & (scores.isfinite() & (scores < highest)).any(dim=-1, keepdim=True)).flatten()
             if not sound.all():
                 name = str(self.dtype).removeprefix("torch.")
                 raise FloatOverflow(f"The scores of the first token are no numbers in {int((~sound).sum())} of "

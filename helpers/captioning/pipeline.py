@@ -1,7 +1,5 @@
 """The task name of the guide, ``pipeline("audio-text-to-text")``, through transformers' own pipeline registry."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from transformers import BatchFeature, Pipeline
@@ -26,11 +24,8 @@ class AudioTextToTextPipeline(Pipeline):
     one clip in them, or a list of any of these. Every call returns a flat list, one dictionary
     ``{"generated_text": ...}`` a clip or chat, holding the new text alone.
 
-    Args of a call:
-        text: the question for clips that come without a chat (default "Describe the audio.").
-        batch_size: clips at once (default 8).
-        generate_kwargs: for ``model.generate``; greedy unless they say ``do_sample=True``.
-        max_new_tokens: shorthand for the same key of ``generate_kwargs``.
+    A call also takes ``text``, the question for clips without a chat, ``batch_size``, ``generate_kwargs`` for
+    ``model.generate`` (greedy unless they say ``do_sample=True``), and ``max_new_tokens``, which is one of them.
     """
 
     _load_processor = True

@@ -1,7 +1,5 @@
 """From examples to a training batch: token ids, log-mel features, and labels on the assistant's words alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,16 +33,14 @@ class AudioFlamingo3DataCollator:
     turn unless an item ``{"type": "audio"}`` already says where it belongs. Whatever a caption or message says is plain
     text to the model, the names of control tokens too (see `encode_chat`); white space around an answer is left out.
 
-    Only the assistant's words and the token that ends them carry labels. Prompt, system prompt, role tags, audio
-    placeholders and padding are `IGNORED`: a model trained on them spends its steps on text that is the same every
-    time.
+    Only the assistant's words and the token that ends them carry labels; all else is `IGNORED`: a model trained on
+    prompts and role tags spends its steps on text that is the same every time.
 
     Args:
-        processor: an AF3 processor. It pads on the left, so all answers end at the right edge of the batch.
+        processor: the model's. Batches are padded on the left, so all answers end at their right edge.
         prompt: the user's question for examples with a caption.
-        trim_logits: give labels for the last K positions only, where K reaches back to the first answer in the
-            batch, and pass ``logits_to_keep=K``: the model then computes no logits for the prompt and the audio.
-            The loss is the same; over AF3's 151,672 tokens the saving in memory is several times the answer's. Left
+        trim_logits: give labels for the last K positions only, where K reaches back to the first answer in the batch,
+            and pass ``logits_to_keep=K``: no logits are computed for prompt and audio, and the loss is the same. Left
             out where ``forward`` of the processor's model takes no ``logits_to_keep``.
         trim_windows: features no longer than the longest clip needs (see `helpers.audio.windows`). A model from
             `load_model` takes them; to one that was loaded in another way, give `accept_trimmed` first.

@@ -1,8 +1,6 @@
 """Chats, checked: whatever a learner, a table or a client hands over becomes a chat that AF3 understands, or one
 sentence."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from helpers.audio.samples import as_samples

@@ -12,8 +12,6 @@ the cut before an answer lies where generation begins, the model is trained from
 with.
 """
 
-from __future__ import annotations
-
 import re
 
 import torch

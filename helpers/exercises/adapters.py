@@ -1,7 +1,5 @@
 """Notebook 03: what moves, and why a falling loss is not learning."""
 
-from __future__ import annotations
-
 import functools
 import json
 import random

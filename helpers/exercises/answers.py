@@ -1,7 +1,5 @@
 """Notebook 04: compare under equal conditions, and count."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 

@@ -1,7 +1,5 @@
 """Notebook 02: which positions carry a loss."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

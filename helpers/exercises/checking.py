@@ -4,8 +4,6 @@ An untouched stub is not an error: "Not tried yet." An answer that is wrong is t
 raises is told what it raised; nothing that a reader writes stops the notebook.
 """
 
-from __future__ import annotations
-
 import dis
 import functools
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Notebook 08: name the illness of a run from its evidence, and choose the checkpoint to keep."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from helpers.exercises.adapters import recorded_runs
@@ -79,14 +77,10 @@ def check_keep(keep: Callable) -> str:
         if step == best:
             continue
         if step == saved[-1]:
-            raise Wrong(
-                f"step {step:g} is the last: on other clips its loss is {others[step]:.2f}, and at step {best} it was "
-                f"{others[best]:.2f}."
-            )
+            raise Wrong(f"step {step:g} is the last: on other clips its loss is {others[step]:.2f}, and at step {best} "
+                        f"it was {others[best]:.2f}.")
         if step == by_heart:
-            raise Wrong(
-                f"step {by_heart} has the lowest loss on the clips that were trained on: those may be known by heart; "
-                "look at eval_loss."
-            )
+            raise Wrong(f"step {by_heart} has the lowest loss on the clips that were trained on: those may be known by "
+                        "heart; look at eval_loss.")
         raise Wrong(f"step {step:g} has a loss of {others[step]:.2f} on other clips: look for the lowest eval_loss.")
     return "step 40 where it was saved, step 30 where it was not: the best on other clips, among those on disk."

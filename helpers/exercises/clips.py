@@ -1,7 +1,5 @@
 """Notebook 01: a clip is numbers and a rate, and what the model sees is made of both."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Notebook 05: merging is addition, and one question in training narrows a model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Notebook 07: a folder of recordings, what is wrong with it, and how it is split."""
 
-from __future__ import annotations
-
 import csv
 import os
 import random
@@ -105,25 +103,18 @@ def check_split(split: Callable) -> str:
         raise Wrong("return two lists: the clips to train on, and the clips to measure on.")
     train, held_out = (list(half) for half in halves)
     if sorted(row["path"] for row in train + held_out) != sorted(row["path"] for row in rows):
-        raise Wrong(
-            f"{len(rows)} clips went in and {len(train) + len(held_out)} came out: each belongs on one side, and none "
-            "may be lost."
-        )
+        raise Wrong(f"{len(rows)} clips went in and {len(train) + len(held_out)} came out: each belongs on one side, "
+                    "and none may be lost.")
     if shared := {row["source"] for row in train} & {row["source"] for row in held_out}:
-        raise Wrong(
-            f"the recording {min(shared)} is on both sides: its clips share a microphone and a room, so you would "
-            "measure memory; move whole sources."
-        )
+        raise Wrong(f"the recording {min(shared)} is on both sides: its clips share a microphone and a room, so you "
+                    "would measure memory; move whole sources.")
     kinds = {row["caption"] for row in rows}
     if untaught := kinds - {row["caption"] for row in train}:
         raise Wrong(f"every clip of {min(untaught)!r} is held out: nobody can learn it; choose sources kind by kind.")
     if unmeasured := kinds - {row["caption"] for row in held_out}:
-        raise Wrong(
-            f"no clip of {min(unmeasured)!r} is held out: you would never know whether it was learned; choose sources "
-            "kind by kind."
-        )
+        raise Wrong(f"no clip of {min(unmeasured)!r} is held out: you would never know whether it was learned; choose "
+                    "sources kind by kind.")
     if not 0.15 <= len(held_out) / len(rows) <= 0.5:
         raise Wrong(f"{len(held_out)} of {len(rows)} clips are held out: the share asked for is 0.3, or near it.")
-    return (
-        f"{len(train)} clips to train on, {len(held_out)} to measure on; every kind is on both sides, and no recording."
-    )
+    return (f"{len(train)} clips to train on, {len(held_out)} to measure on; every kind is on both sides, and no "
+            "recording.")

@@ -1,7 +1,5 @@
 """Notebook 06: a number needs an interval and a control."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Notebook 09: predict, then measure."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,10 +49,8 @@ def check_memory_plan(settings: Mapping[str, object]) -> str:
                            checkpointing=bool(settings["checkpointing"]), quantize=bool(settings["quantize"])).total
     usable = GPU_MEMORY[gpu] * (1 - HEADROOM)
     if need > usable:
-        raise Wrong(
-            f"that takes {need / GB:.1f} GB, and {usable / GB:.1f} are usable on {gpu}: turn the next lever: a "
-            "smaller batch with more accumulation, then checkpointing, then 4 bits."
-        )
+        raise Wrong(f"that takes {need / GB:.1f} GB, and {usable / GB:.1f} are usable on {gpu}: turn the next lever: a "
+                    "smaller batch with more accumulation, then checkpointing, then 4 bits.")
     return f"{need / GB:.1f} of {usable / GB:.1f} GB, and still {clips} clips a step."
 
 

@@ -5,8 +5,6 @@ metrics, aac-metrics an older transformers. A test holds it against pycocoevalca
 model-based scores use aac-metrics, in an environment of its own.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 
@@ -28,16 +26,12 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]], n: int
     (CIDEr-D, the variant that all captioning benchmarks report). For each length of n-gram, caption and reference
     become vectors of counts times inverse document frequency, ``log(clips) - log(clips whose references have it)``;
     their clipped cosine is multiplied by ``exp(-(difference in length)**2 / (2 sigma**2))``, averaged over the
-    references and over the lengths 1 to ``n``, and multiplied by 10.
-
-    The document frequencies come from ``references`` themselves, so a score belongs to a set of clips: the same
-    caption scores differently in another set, and over a single clip every score is 0.
+    references and over the lengths 1 to ``n``, and multiplied by 10. The document frequencies come from ``references``
+    themselves: the same caption scores differently in another set of clips, and over a single clip every score is 0.
 
     Args:
         captions: one a clip.
         references: what people wrote, one or more texts a clip.
-        n: longest n-gram.
-        sigma: tolerance for a difference in length, in words.
 
     Returns:
         Scores from 0 to 10, shape ``(clips,)``, float64. Their mean is the score that papers print.

@@ -1,7 +1,5 @@
 """Which sounds captions name, whether rightly and in the right order, and what was heard as what."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
@@ -18,14 +16,13 @@ SILENCE, SINGLE, SEQUENCE, OVERLAP = "silence", "single", "sequence", "overlap"
 
 @dataclass(frozen=True)
 class EventScores:
-    """Scores over a set of clips; every one is between 0 and 1."""
+    """Scores over a set of clips, between 0 and 1; ``f1`` is the harmonic mean of precision and recall."""
 
     precision: float
     """Of the events that captions name, the share that is really there."""
     recall: float
     """Of the events that are really there, the share that captions name."""
     f1: float
-    """Harmonic mean of both."""
     order: float
     """Of the clips with two events in a row whose caption names both, the share that has them in the right order;
     NaN where there is no such clip."""
@@ -39,10 +36,8 @@ class EventScores:
 
 
 def reads_like_audiocaps(text: str) -> bool:
-    """One short sentence that begins with a capital and has no full stop, as nearly all of AudioCaps' captions do.
-
-    The tiny data set's own grammar is stricter: see `helpers.tiny.captions.parse_caption`.
-    """
+    """One short sentence that begins with a capital and has no full stop, as nearly all of AudioCaps' captions do (the
+    tiny data set's own grammar is stricter: `helpers.tiny.captions.parse_caption`)."""
     return bool(text) and text[0].isupper() and "." not in text and 2 <= len(text.split()) <= 40
 
 
@@ -61,10 +56,8 @@ def mentioned_events(text: str, vocabulary: Mapping[str, str]) -> list[str]:
 def true_events(truth: dict, vocabulary: Mapping[str, str]) -> list[str]:
     """Events in a clip, in the order in which they begin.
 
-    Args:
-        truth: an example. The tiny data set brings ``events``, a list of ``{"label": ...}``, of which those in the
-            ``vocabulary`` count. Without them, the events are those of the vocabulary that its ``caption`` names.
-        vocabulary: see `mentioned_events`.
+    The tiny data set brings ``events``, a list of ``{"label": ...}``, of which those in the ``vocabulary`` count.
+    Elsewhere the events are those of the vocabulary that the example's ``caption`` names.
     """
     if "events" in truth:
         return [event["label"] for event in truth["events"] if event["label"] in vocabulary]
@@ -85,10 +78,8 @@ def event_counts(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
 
     Returns:
         Integers, shape ``(clips, 6)``: events named rightly, events named, events there, two in a row named in
-        order, two in a row both named, written in AudioCaps' style.
-
-    Raises:
-        ValueError: not one text a clip, or no clips at all.
+        order, two in a row both named, written in AudioCaps' style. A ``ValueError`` where there is not one text a
+        clip, or no clip.
     """
     one_each(texts, truths)
     counts = np.zeros((len(texts), 6), dtype=int)
@@ -104,20 +95,16 @@ def event_counts(texts: Sequence[str], truths: Sequence[dict], vocabulary: Mappi
 
 
 def event_f1(counts: np.ndarray) -> float:
-    """F1 over the events of the clips in ``counts`` (from `event_counts`): a statistic for `bootstrap_interval`.
-
-    NaN, that is unknown, where none of the clips holds an event that the vocabulary knows.
-    """
+    """F1 over the events of the clips in ``counts`` (from `event_counts`): a statistic for `bootstrap_interval`. NaN,
+    that is unknown, where none of the clips holds an event that the vocabulary knows."""
     if not counts[:, PRESENT].any():
         return float("nan")
     return 2 * counts[:, HITS].sum() / (counts[:, CLAIMED].sum() + counts[:, PRESENT].sum())
 
 
 def order_accuracy(counts: np.ndarray) -> float:
-    """Share in the right order among two events in a row that are both named: a statistic, as `event_f1` is.
-
-    NaN where no caption names both events of such a clip.
-    """
+    """Share in the right order among two events in a row that are both named, a statistic as `event_f1` is; NaN where
+    no caption names both."""
     both = counts[:, BOTH_NAMED].sum()
     return counts[:, IN_ORDER].sum() / both if both else float("nan")
 
@@ -140,9 +127,6 @@ def event_confusions(texts: Sequence[str], truths: Sequence[dict],
 
     ``"(nothing)"`` stands for a sound that was missed without a wrong one, or named without a missed one. A clip with
     two missed and two wrong sounds counts all four pairs: which was taken for which, nobody knows.
-
-    Raises:
-        ValueError: not one text a clip, or no clips at all.
     """
     one_each(texts, truths)
     pairs: Counter = Counter()

@@ -5,8 +5,6 @@ numbers and not rows of counts, and one drawing without a value (no clip with tw
 interval NaN. What it would spare are three lines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -42,8 +40,6 @@ def bootstrap_interval(per_clip: Sequence | np.ndarray, statistic: Callable[[np.
         per_clip: one row a clip, shape ``(clips,)`` or ``(clips, columns)``: from `cider_d` or `event_counts`.
         statistic: rows -> the number of interest: the mean, `event_f1`, `order_accuracy`.
         confidence: how often such an interval holds the true value.
-        resamples: how many times clips are drawn.
-        seed: the same interval every time.
 
     Raises:
         ValueError: fewer than two clips, or a confidence outside 0 to 1.
@@ -65,11 +61,8 @@ def bootstrap_difference(ours: Sequence | np.ndarray, theirs: Sequence | np.ndar
                          statistic: Callable[[np.ndarray], float] = np.mean, **options) -> Interval:
     """A confidence interval of ``statistic(ours) - statistic(theirs)`` over the same clips.
 
-    Each draw takes the same clips for both: a clip that is hard for one model is mostly hard for the other, so the
-    difference is far surer than the two numbers are.
-
-    ``ours`` and ``theirs`` are of the same clips in the same order (else ``ValueError``); ``options`` are those of
-    `bootstrap_interval`.
+    Each draw takes the same clips, in the same order, for both: a clip that is hard for one model is mostly hard for
+    the other, so the difference is far surer than the two numbers are. ``options``: see `bootstrap_interval`.
     """
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     if len(ours) != len(theirs):
@@ -81,11 +74,8 @@ def bootstrap_difference(ours: Sequence | np.ndarray, theirs: Sequence | np.ndar
 
 def bootstrap_by_group(per_clip: Sequence | np.ndarray, groups: Sequence[str],
                        statistic: Callable[[np.ndarray], float] = np.mean, **options) -> dict[str, Interval]:
-    """`bootstrap_interval` within each group of clips, the groups in sorted order.
-
-    ``groups`` has one name a clip, such as ``"quiet"`` (else ``ValueError``); a group of a single clip has no interval
-    and is left out.
-    """
+    """`bootstrap_interval` within each group of clips (``groups``: one name a clip), the groups in sorted order; a
+    group of a single clip has no interval and is left out."""
     rows, names = np.asarray(per_clip), np.asarray(groups)
     if len(rows) != len(names):
         raise ValueError(f"There are {len(names)} groups for {len(rows)} clips: give one group a clip.")

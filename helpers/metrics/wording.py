@@ -1,7 +1,5 @@
 """The words of captions: how metrics cut them out of text, and how long and varied captions are."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,9 +34,7 @@ class CaptionStatistics:
     words: float
     """Words a caption, on average."""
     shortest: int
-    """Words of the shortest caption."""
     longest: int
-    """Words of the longest caption."""
     vocabulary: int
     """Different words over all captions."""
     distinct: float

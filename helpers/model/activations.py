@@ -6,8 +6,6 @@ scores, and a gated feed-forward. In every function ``clips`` are those of a bat
 clip's chat, ``size`` the bytes of a number, ``unpacked`` those of the largest 4-bit matrix once unpacked.
 """
 
-from __future__ import annotations
-
 from transformers import AudioFlamingo3Config
 
 

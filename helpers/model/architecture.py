@@ -1,7 +1,5 @@
 """What a model is made of, known before any weight is loaded."""
 
-from __future__ import annotations
-
 import copy
 import math
 from pathlib import Path
@@ -40,15 +38,9 @@ def read_config(model_id: str, **options) -> PreTrainedConfig:
 
 
 def build_on_meta(config: PreTrainedConfig | str = FULL_SIZE) -> PreTrainedModel:
-    """The model in bfloat16 on the meta device: every shape, no numbers, and so no memory and nothing to download.
-
-    Args:
-        config: a configuration, or what `read_config` takes.
-
-    Returns:
-        The model in eval mode. ``get_peft_model(..., low_cpu_mem_usage=True)`` puts an adapter on it that takes no
-        memory either.
-    """
+    """The model (of a configuration, or of what `read_config` takes) in bfloat16 on the meta device, in eval mode: each
+    shape, no numbers, and so no memory and nothing to download. ``get_peft_model(..., low_cpu_mem_usage=True)`` puts an
+    adapter on it that takes no memory either."""
     config = read_config(config) if isinstance(config, str) else copy.deepcopy(config)
     # The configuration of a model that is on a GPU may ask for an attention that the meta device does not have.
     config._attn_implementation = "sdpa"
@@ -79,11 +71,8 @@ def count_windows(seconds: float, config: AudioFlamingo3Config) -> int:
 
 
 def count_audio_tokens(seconds: float, config: AudioFlamingo3Config) -> int:
-    """Frames that the encoder gives for one clip, and placeholders in its chat: about 25 a second.
-
-    A stride-2 convolution and a pooling by 2 over the mel frames of the clip, as in
-    ``AudioFlamingo3Encoder._get_feat_extract_output_lengths``.
-    """
+    """Frames that the encoder gives for one clip, and placeholders in its chat: about 25 a second (a stride-2
+    convolution and a pooling by 2: ``AudioFlamingo3Encoder._get_feat_extract_output_lengths``)."""
     samples = min(round(seconds * SAMPLING_RATE), count_windows(seconds, config) * _window_samples(config))
     return ((math.ceil(samples / HOP) - 1) // 2 + 1) // 2
 

@@ -1,7 +1,5 @@
 """Whether a run has to compute its activations twice, decided by what is free."""
 
-from __future__ import annotations
-
 import torch
 
 from helpers.families import family_of
@@ -15,11 +13,8 @@ def choose_checkpointing(model: torch.nn.Module, profile: Profile) -> tuple[bool
     """Whether to checkpoint activations, and why; nothing to say where nothing was decided.
 
     Checkpointing saves memory by computing each layer once more in the backward pass: over a quarter of a step's
-    operations. A profile that asks for it gets it only if a step does not fit without.
-
-    Args:
-        model: as it was loaded, on its device: its weights are no longer part of what is free.
-        profile: sizes of a step. ``gradient_checkpointing=False`` is a decision, and stays.
+    operations. A profile that asks for it gets it only if a step does not fit without; one that does not, never. The
+    model's weights, on its device by now, are no longer part of what is free.
     """
     if not profile.gradient_checkpointing:
         return False, ""

@@ -1,7 +1,5 @@
 """Whether the files of a folder with a model, a processor or both are whole: a library names the file at best."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Where and how a model is loaded (device, dtype, 4-bit or not, attention), and what that means for training."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from dataclasses import dataclass
@@ -47,26 +45,23 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def choose_hardware(device: str | None = None, dtype: torch.dtype | None = None, *, model: Profile | str = TINY,
-                    quantize: bool | None = None, attention: str | None = None) -> Hardware:
+                    quantize: bool | None = None) -> Hardware:
     """The best way to load a model on this machine, judged by what its devices can do and by their free memory.
 
-    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Where a launcher has started several processes (``LOCAL_RANK``
-      is set), each takes its own GPU. A single process that sees several GPUs spreads the layers over all of them: left
-      on one, the Trainer would copy the model to the others and cut batches apart that have to stay whole.
+    - Device: a CUDA GPU, else Apple's GPU, else the CPU. Of several processes (``LOCAL_RANK`` is set) each takes its
+      own GPU. A single one that sees several spreads the layers over all of them: left on one, the Trainer would copy
+      the model to the others and cut batches apart that have to stay whole.
     - dtype: bfloat16 on GPUs that compute in it (NVIDIA Ampere and later), float32 elsewhere: float16, all that older
-      GPUs such as a T4 compute fast in, may overflow; most CPUs have no bfloat16 units and emulate them many times
-      slower; and Apple's GPU is safest so. Where an older GPU has no room for float32, not even beside 4-bit weights,
-      emulated bfloat16.
+      GPUs such as a T4 compute fast in, may overflow, and most CPUs emulate bfloat16, many times slower. Where an older
+      GPU has no room for float32, not even beside 4-bit weights, emulated bfloat16.
     - 4-bit NF4 (CUDA alone): if `estimate_memory` says that training unquantized takes more than is free, less
       `HEADROOM`.
     - Attention: FlashAttention 2 where it is installed and the GPU and dtype can use it, else PyTorch's SDPA.
 
     Args:
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"`` to overrule the choice.
-        dtype: a floating dtype to overrule the choice.
+        device, dtype, quantize: overrule the choice (``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; a floating dtype;
+            a truth value, and then nothing is estimated).
         model: a profile or a model id, for the estimate.
-        quantize: ``True`` or ``False`` to overrule the choice; then nothing is estimated.
-        attention: ``"sdpa"``, ``"flash_attention_2"`` or ``"eager"`` to overrule the choice.
 
     Raises:
         NotEnoughMemory: not even in 4 bits can captions be generated on the GPU.
@@ -90,7 +85,7 @@ def choose_hardware(device: str | None = None, dtype: torch.dtype | None = None,
     elif quantize:
         reason += "; the language model in 4-bit NF4, as you asked"
     return Hardware(device=device, dtype=dtype, reason=reason, quantize=bool(quantize),
-                    attention=attention or _choose_attention(dtype, gpus),
+                    attention=_choose_attention(dtype, gpus),
                     device_map="auto" if len(gpus) > 1 else {"": gpus[0] if gpus else device})
 
 
@@ -188,20 +183,13 @@ def loader_workers(model, processes: int = 1) -> int:
 def precision_arguments(model: torch.nn.Module, checkpointing: bool = False) -> dict:
     """The ``TrainingArguments`` that follow from where the model was loaded, and are never written by hand.
 
-    ``bf16=True`` on a CPU is refused by ``TrainingArguments``. float16 needs the gradient scaling that ``fp16=True``
-    switches on, because its smallest numbers are too large for many gradients; the scaler in turn refuses gradients in
-    float16, which is why adapters stay in float32 (peft sees to it: ``autocast_adapter_dtype``).
+    ``bf16=True`` on a CPU is refused by ``TrainingArguments``. float16 needs the gradient scaling of ``fp16=True``, for
+    its smallest numbers are too large for many gradients; the scaler in turn refuses gradients in float16, which is why
+    adapters stay in float32 (peft sees to it: ``autocast_adapter_dtype``).
 
-    Checkpointing is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters,
-    and it is the one that several processes can train with.
-
-    Args:
-        model: the loaded model, with or without an adapter.
-        checkpointing: recompute activations in the backward pass: less memory, about a third more time.
-
-    Returns:
-        Keyword arguments: precision flags, pinned memory, whether to stay on the CPU, and checkpointing (which
-        transformers called ``gradient_checkpointing`` before 5.23).
+    ``checkpointing`` (before transformers 5.23 ``gradient_checkpointing``) takes less memory and about a third more
+    time. It is the kind without reentrance: it needs no input that asks for a gradient to reach the adapters, and it is
+    the one that several processes can train with.
     """
     on_gpu = model.device.type == "cuda"
     settings = {

@@ -1,12 +1,10 @@
 """Processor and model, loaded the way that suits the hardware."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -30,14 +28,8 @@ start of a module's name, so the obvious "audio_tower" would skip nothing (see `
 
 
 def check_source(model_id: str | os.PathLike, revision: str | None = None) -> dict:
-    """Refuse at once what cannot be a model; nothing is asked of the Hub.
-
-    Args:
-        model_id: ``"tiny"``, a Hub id, or a folder.
-        revision: a branch, tag or commit on the Hub.
-
-    Returns:
-        Keyword arguments for ``from_pretrained``.
+    """Refuse at once what cannot be a model; nothing is asked of the Hub. Gives keyword arguments for
+    ``from_pretrained``: ``revision`` is a branch, tag or commit on the Hub.
 
     Raises:
         NoSuchModel: neither of these, or a folder without a model, or with one of another architecture.
@@ -66,11 +58,8 @@ def check_source(model_id: str | os.PathLike, revision: str | None = None) -> di
 
 
 def load_processor(model_id: str = TINY, *, revision: str | None = None) -> ProcessorMixin:
-    """The processor (feature extractor, tokenizer and chat template) of a model.
-
-    Args:
-        model_id: ``"tiny"``, a Hub id, or a folder.
-        revision: of a model on the Hub, its branch, tag or commit.
+    """The processor (feature extractor, tokenizer and chat template) of a model: ``"tiny"``, a Hub id (and perhaps its
+    branch, tag or commit as ``revision``), or a folder.
 
     Raises:
         HubError: the Hub did not give it (see `hub_access`).
@@ -87,8 +76,7 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
 
 
 def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.dtype | None = None,
-               quantize: bool | None = None, attention: str | None = None, revision: str | None = None,
-               quiet: bool = False) -> PreTrainedModel:
+               quantize: bool | None = None, revision: str | None = None, quiet: bool = False) -> PreTrainedModel:
     """The model on the best device of this machine, in the dtype that suits it, ready to train or to generate.
 
     In 4 bits nothing more has to be prepared before an adapter is put on it. ``peft.prepare_model_for_kbit_training``
@@ -97,7 +85,7 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
 
     Args:
         model_id: ``"tiny"`` for the model shipped with the course, a Hub id, or a folder.
-        device, dtype, quantize, attention: overrule the choice (see `choose_hardware`). A merge wants
+        device, dtype, quantize: overrule the choice (see `choose_hardware`). A merge wants
             ``quantize=False``: adding an adapter to 4-bit matrices rounds most of it away.
         revision: of a model on the Hub, its branch, tag or commit.
         quiet: do not print the line that says what was chosen and why.
@@ -107,19 +95,19 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
         ``AudioFlamingo3ForConditionalGeneration``.
 
     Raises:
-        HubError: the Hub did not give it (see `hub_access`).
-        NoSuchModel: see `check_source`.
-        NotEnoughMemory: it does not fit here in any way.
-        NoSuchDevice: a device that is not there.
+        HubError, NoSuchModel: the Hub did not give it, or it is none (see `hub_access` and `check_source`).
+        NotEnoughMemory, NoSuchDevice: it does not fit here in any way; a device that is not there.
         UnknownModel: it is of a class that the course does not know, or its weights do not fill that class.
     """
     pinned = check_source(model_id, revision)
     local = model_id == TINY or Path(model_id).is_dir()
     check_folder(model_id)
     stored_in_4_bit = local and getattr(read_config(model_id), "quantization_config", None) is not None
-    with hub_access(model_id) as options, _progress_bars(shown=not local):
-        hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize,
-                                   attention=attention)
+    with hub_access(model_id) as options, ExitStack() as after:
+        if local and logging.is_progress_bar_enabled():  # a bar for a load of half a second is noise
+            logging.disable_progress_bar()
+            after.callback(logging.enable_progress_bar)
+        hardware = choose_hardware(device, dtype, model=model_id, quantize=False if stored_in_4_bit else quantize)
         if stored_in_4_bit:
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
         kind = family_of(read_config(model_id, **pinned, **options)).model_class
@@ -128,7 +116,10 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
     accept_trimmed(model)
     if is_quantized(model):
         check_quantized(model)
-        _keep_packing(model)
+        # On CPUs with bfloat16 units (AVX512-BF16) bitsandbytes repacks each matrix in eval mode, for a kernel without
+        # a backward pass: after an evaluation, the next training step would fail in the middle of autograd.
+        for name in quantized_modules(model):
+            model.get_submodule(name).support_avx512bf16_for_cpu = False
     if model_id == TINY:
         model.name_or_path = model.config._name_or_path = _relative(TINY_FOLDER)
     # peft 0.21 still reads a name that transformers 5.23 renamed; nothing a learner could do about it.
@@ -159,25 +150,11 @@ def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: 
     return model
 
 
-@contextmanager
-def _progress_bars(shown: bool):
-    """A bar for a load of half a second is noise."""
-    were_on = logging.is_progress_bar_enabled()
-    if not shown:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if were_on:
-            logging.enable_progress_bar()
-
-
 def spare_audio_tower(model: PreTrainedModel) -> None:
     """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
 
-    Asked for checkpointing, transformers (``enable_input_require_grads``) makes the first layer of every sub-model ask
-    for a gradient, so that one reaches the adapters. For the audio tower that layer is its first convolution: the tower
-    then keeps what enters each of its layers, computes them a second time, and runs a backward pass that trains
+    transformers (``enable_input_require_grads``) then makes the first layer of every sub-model ask for a gradient, so
+    that one reaches the adapters. The tower would compute its layers a second time, for a backward pass that trains
     nothing. With no input layer to name, it is passed over; the token embeddings are enough.
     """
     model.model.audio_tower.get_input_embeddings = lambda: None
@@ -208,10 +185,7 @@ def check_quantized(model: torch.nn.Module) -> None:
     """Make sure that exactly the language model's matrices are in 4 bits.
 
     A list of modules to skip that matches nothing is no error to transformers: it quantizes the audio tower too, and
-    the model merely hears worse.
-
-    Args:
-        model: as it was loaded, without an adapter.
+    the model merely hears worse. ``model`` is as it was loaded, without an adapter.
 
     Raises:
         RuntimeError: others are, or some are not.
@@ -222,13 +196,3 @@ def check_quantized(model: torch.nn.Module) -> None:
         raise RuntimeError(f"{len(found)} matrices are in 4 bits, but {len(wanted)} should be, those of the language "
                            f"model ({example}, for one, is wrong): this release of transformers reads the names to "
                            "skip in another way; install the versions of constraints.txt.")
-
-
-def _keep_packing(model: torch.nn.Module) -> None:
-    """Keep bitsandbytes from repacking 4-bit matrices on CPUs with bfloat16 units (AVX512-BF16).
-
-    On those, the first forward pass in eval mode repacks each matrix for a kernel without a backward pass: after an
-    evaluation, the next training step fails in the middle of autograd.
-    """
-    for name in quantized_modules(model):
-        model.get_submodule(name).support_avx512bf16_for_cpu = False

@@ -1,7 +1,5 @@
 """Which modules an adapter touches, and whether an adapter fits the model it is put on."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -29,12 +27,11 @@ PARTS = {"audio_tower": "audio tower", "multi_modal_projector": "projector", "la
 
 @dataclass(frozen=True)
 class LoraReport:
-    """What is trainable, by part of the model and by kind of module."""
+    """What is trainable, by part of the model."""
 
     parameters: dict[str, int]
     """All parameters by part (an adapter's own not counted)."""
     trainable: dict[str, int]
-    """Trainable parameters by part."""
     adapters: dict[str, Counter]
     """Part -> kind of module (``q_proj`` ...) -> how many modules carry an adapter."""
 
@@ -48,12 +45,6 @@ class LoraReport:
         rows.append(("all", *map(sum, list(zip(*rows, strict=True))[1:])))
         lines = [f"{part:<16}{count:>15,}{trained:>13,}{adapters:>10}" for part, count, trained, adapters in rows]
         return "\n".join([f"{'part':<16}{'parameters':>15}{'trainable':>13}{'adapters':>10}", *lines])
-
-
-def full_shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
-    """Shape of a matrix as it is multiplied; in 4 bits it lies in memory as one column, two numbers a byte."""
-    state = getattr(parameter, "quant_state", None)
-    return tuple(parameter.shape if state is None else state.shape)
 
 
 def model_parts(model: torch.nn.Module) -> dict[str, str]:
@@ -75,7 +66,8 @@ def lora_report(model: torch.nn.Module) -> LoraReport:
         if part is None:
             continue
         if "lora_" not in name:
-            parameters[part] += math.prod(full_shape(parameter))
+            # In 4 bits a matrix lies in memory as one column, two numbers a byte.
+            parameters[part] += math.prod((getattr(parameter, "quant_state", None) or parameter).shape)
         elif "lora_A" in name:
             adapters[part][re.search(r"(\w+)\.lora_A", name).group(1)] += 1
         if parameter.requires_grad:
@@ -86,11 +78,6 @@ def lora_report(model: torch.nn.Module) -> LoraReport:
 def _same_base(recorded: str | None, loaded: str) -> bool:
     """Hub ids are compared whole, paths by their last three parts: the same folder may sit elsewhere."""
     return isinstance(recorded, str) and Path(recorded).parts[-3:] == Path(loaded).parts[-3:]
-
-
-PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json")
-"""What a processor's folder holds in any case, beside one of the two files that follow."""
-EITHER_OF = ("processor_config.json", "preprocessor_config.json")
 
 
 def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
@@ -127,9 +114,9 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
                            f"{model.name_or_path}, and this is version {now[:8]}: load that version (revision=), or "
                            "train a new adapter on this one.")
     _check_weights(weights_file, _expected_shapes(config, model, name), name)
-    missing = [file for file in PROCESSOR_FILES if not (folder / file).is_file()]
-    if not any((folder / file).is_file() for file in EITHER_OF):
-        missing.append(EITHER_OF[0])
+    missing = [file for file in ("tokenizer.json", "tokenizer_config.json") if not (folder / file).is_file()]
+    if not any((folder / file).is_file() for file in ("processor_config.json", "preprocessor_config.json")):
+        missing.append("processor_config.json")
     if missing:
         raise AdapterError(f"The adapter in {name!r} has no processor beside it ({', '.join(missing)}): save one with "
                            "processor.save_pretrained into the same folder, or use save_adapter.")

@@ -4,8 +4,6 @@ Weights and adapters are counted on the meta device, to the byte; what a step ne
 adds up. ``tests/test_model_memory.py`` holds the sum against a measured peak.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass
@@ -92,27 +90,17 @@ def quantized_bytes(elements: int) -> int:
     return math.ceil(elements / 2) + scales + 4 * math.ceil(scales / NF4_SCALES_BLOCK) + NF4_TABLES
 
 
-@dataclass(frozen=True)
-class _Shapes:
-    """What has to be known of a model to count its bytes: elements, but ``buffers`` (rotary tables, float32) in bytes;
-    ``quantizable``: of each matrix that can be 4-bit; ``adapted``: inputs and outputs of each with an adapter."""
-
-    config: PreTrainedConfig
-    parameters: int
-    buffers: int
-    quantizable: list[int]
-    adapted: list[tuple[int, int]]
-
-
-def _shapes_of(config: PreTrainedConfig | str) -> _Shapes:
+def _shapes_of(config: PreTrainedConfig | str) -> tuple[PreTrainedConfig, int, int, list[int], list[tuple[int, int]]]:
+    """A model's configuration, elements of its parameters, bytes of its buffers (rotary tables, float32), elements of
+    each matrix that can be 4-bit, and inputs and outputs of each with an adapter."""
     config = architecture.read_config(config) if isinstance(config, str) else config
     architecture.check_estimated(config)
     model = architecture.build_on_meta(config)
     adapted = [(module.in_features, module.out_features) for name, module in model.named_modules()
                if re.fullmatch(LANGUAGE_MODEL_TARGETS, name)]
-    return _Shapes(model.config, sum(parameter.numel() for parameter in model.parameters()),
-                   sum(buffer.numel() * 4 for buffer in model.buffers()),
-                   [module.weight.numel() for module in architecture.quantizable(model).values()], adapted)
+    return (model.config, sum(parameter.numel() for parameter in model.parameters()),
+            sum(buffer.numel() * 4 for buffer in model.buffers()),
+            [module.weight.numel() for module in architecture.quantizable(model).values()], adapted)
 
 
 _known_shapes = lru_cache(maxsize=4)(_shapes_of)
@@ -126,22 +114,16 @@ def estimate_memory(model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtyp
     """Count the bytes of a run on one device. Nothing is downloaded, and no weight is made.
 
     Args:
-        model: a profile, a model id (see `read_config`) or a configuration.
+        model: a profile, or a model id (see `read_config`) or configuration with the ``full`` profile's numbers.
         dtype: of the weights; in 16 bits the step runs under autocast, as `precision_arguments` has it.
         quantize: the language model's matrices in 4-bit NF4 with double quantization.
         training: a step of LoRA training; otherwise captions are generated with an unmerged adapter.
-        batch_size: clips at once; by default the profile's (for captions its ``caption_batch_size``).
+        batch_size, checkpointing, rank, dropout: by default the profile's (for captions its ``caption_batch_size``).
         clip_seconds: length of the longest clip of a batch, to which all are padded.
-        checkpointing: recompute activations; by default the profile's choice.
         trim_logits: keep the logits of ``answer_tokens`` positions (see `AudioFlamingo3DataCollator`), not of all.
-        prompt_tokens, answer_tokens: text of a chat besides the audio.
-        rank, dropout: of the adapters; by default the profile's.
-        new_tokens: generated at most.
+        prompt_tokens, answer_tokens: text of a chat besides the audio; ``new_tokens`` are generated at most.
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``: dropout remembers a byte a number on the first, a whole number
             elsewhere.
-
-    Returns:
-        A `MemoryEstimate`. A model id or a configuration takes its defaults from the ``full`` profile.
 
     Raises:
         ValueError, UnknownModel: a size that is not positive; a model that is not of AF3's family.
@@ -154,26 +136,25 @@ def estimate_memory(model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtyp
                          "and a length in seconds.")
     rank = profile.lora_rank if rank is None else rank
     described = profile.model_id if isinstance(model, Profile) else model
-    shapes = _known_shapes(described) if isinstance(described, str) else _shapes_of(described)
-    size = dtype.itemsize
-    adapters = 4 * rank * sum(inputs + outputs for inputs, outputs in shapes.adapted)
-    plain = shapes.parameters - (sum(shapes.quantizable) if quantize else 0)
-    weights = plain * size + shapes.buffers + (sum(map(quantized_bytes, shapes.quantizable)) if quantize else 0)
-    length = count_audio_tokens(clip_seconds, shapes.config) + prompt_tokens + (answer_tokens if training else 0)
-    # 4-bit matrices are unpacked one at a time, into the dtype they are multiplied in.
-    unpacked = max(shapes.quantizable) * size if quantize else 0
-    windows = batch_size * count_windows(clip_seconds, shapes.config)
-    encoder = encoder_bytes(shapes.config, windows, architecture.count_positions(clip_seconds, shapes.config), size)
+    look = _known_shapes if isinstance(described, str) else _shapes_of
+    config, parameters, buffers, matrices, adapted = look(described)
+    size, quantized = dtype.itemsize, matrices if quantize else []
+    adapters = 4 * rank * sum(inputs + outputs for inputs, outputs in adapted)
+    weights = (parameters - sum(quantized)) * size + buffers + sum(map(quantized_bytes, quantized))
+    length = count_audio_tokens(clip_seconds, config) + prompt_tokens + (answer_tokens if training else 0)
+    unpacked = max(quantized, default=0) * size  # one 4-bit matrix at a time, into the dtype it is multiplied in
+    windows = batch_size * count_windows(clip_seconds, config)
+    encoder = encoder_bytes(config, windows, architecture.count_positions(clip_seconds, config), size)
     if not training:
-        step = generating_bytes(shapes.config, batch_size, length, new_tokens, size, unpacked)
+        step = generating_bytes(config, batch_size, length, new_tokens, size, unpacked)
         return MemoryEstimate(weights, adapters, 0, 0, encoder, *step)
-    kept, working, logits = training_bytes(shapes.config, batch_size, length, answer_tokens if trim_logits else length,
-                                           size, unpacked,
+    kept, working, logits = training_bytes(config, batch_size, length, answer_tokens if trim_logits else length, size,
+                                           unpacked,
                                            profile.gradient_checkpointing if checkpointing is None else checkpointing,
                                            rank, profile.lora_dropout if dropout is None else dropout, device)
     if size < 4:
         kept += adapters // 2  # autocast makes a 16-bit copy of each adapter matrix and keeps it for the step
-    optimizer = 2 * adapters + 4 * 2 * len(shapes.adapted)
+    optimizer = 2 * adapters + 4 * 2 * len(adapted)
     return MemoryEstimate(weights, adapters, adapters, optimizer, encoder, kept, working, logits)
 
 
@@ -205,16 +186,9 @@ class Fit:
 
 
 def memory_table(model: Profile | PreTrainedConfig | str = FULL_SIZE, **settings) -> list[Fit]:
-    """Which way of loading fits which GPU, to train and to caption.
-
-    Args:
-        model: as for `estimate_memory`.
-        **settings: for `estimate_memory`, such as ``clip_seconds`` or ``checkpointing``.
-
-    Returns:
-        Two rows a GPU, in the dtype that `choose_hardware` takes there and in 4 bits;
-        ``show_table([fit.row() for fit in ...])`` shows them.
-    """
+    """Which way of loading fits which GPU, to train and to caption: two rows a GPU, in the dtype that `choose_hardware`
+    takes there and in 4 bits. ``show_table([fit.row() for fit in ...])`` shows them; ``settings``: of
+    `estimate_memory`."""
     rows = []
     for gpu, memory in GPU_MEMORY.items():
         dtype = torch.bfloat16 if gpu.startswith(BF16_GPUS) else torch.float32

@@ -1,10 +1,7 @@
 """What made an adapter: a file beside its weights that later notebooks read, and that shows damage to any other
 file."""
 
-from __future__ import annotations
-
 import dataclasses
-import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -12,6 +9,7 @@ from pathlib import Path
 
 from helpers.model.architecture import TINY_FOLDER
 from helpers.systems import move
+from helpers.tiny.shards import digest
 
 RECORD = "training.json"
 
@@ -59,33 +57,16 @@ def is_tiny(base: str) -> bool:
     return Path(base).parts[-3:] == TINY_FOLDER.parts[-3:]
 
 
-def digest(file: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def base_version(name: str, config) -> str | None:
-    """Which weights a base model's name stands for, as far as that can be known at little cost.
-
-    Args:
-        name: ``model.name_or_path``.
-        config: ``model.config``.
-
-    Returns:
-        Of the tiny model eight hex digits of its weights; of a model of the Hub its commit; otherwise ``None``.
-    """
+    """Which weights a model's ``name_or_path`` stands for: of the tiny model eight hex digits of them, of one of the
+    Hub its commit, otherwise ``None``."""
     if is_tiny(name):
         return digest(TINY_FOLDER / "model.safetensors")[:8]
     return getattr(config, "_commit_hash", None)
 
 
 def read_json(file: Path, folder_name: str) -> dict:
-    """A JSON file of an adapter.
-
-    Raises:
-        AdapterError: it cannot be read, or holds something else than an object.
-    """
+    """A JSON file of an adapter; `AdapterError` if it cannot be read, or holds something else than an object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -99,11 +80,8 @@ def read_json(file: Path, folder_name: str) -> dict:
 
 
 def adapter_record(folder: str | Path) -> AdapterRecord:
-    """What made the adapter in ``folder``; ``print`` it for one line.
-
-    Raises:
-        AdapterError: `save_adapter` has left no record there, or it cannot be read.
-    """
+    """What made the adapter in ``folder``; ``print`` it for one line. `AdapterError` where `save_adapter` has left no
+    record, or it cannot be read."""
     if not isinstance(folder, str | os.PathLike):
         raise AdapterError(f"An adapter's folder cannot be {folder!r}: give its path.")
     folder = Path(folder)

@@ -1,7 +1,5 @@
 """A tiny relative of AF3 with random weights: to try another class of model before its real weights are fetched."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 
@@ -22,13 +20,7 @@ def write_music_flamingo(folder: Path) -> Path:
     """Save a MusicFlamingo of 0.3 M random weights with its processor, the same each time; knows no sound and no word.
 
     MusicFlamingo, and Audio Flamingo Next of the same class, mark where the sound begins and ends, and tell the encoder
-    the time (a rotary embedding) where AF3 does not.
-
-    Args:
-        folder: where to; it is made.
-
-    Returns:
-        ``folder``.
+    the time (a rotary embedding) where AF3 does not. Returns ``folder``, which is made.
     """
     tiny = load_processor()
     tokenizer = copy.deepcopy(tiny.tokenizer)

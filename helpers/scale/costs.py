@@ -4,8 +4,6 @@ The operations are counted, not estimated. Everything after that is arithmetic w
 states: which share of its peak a GPU reaches, and what an hour of it costs.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -41,9 +39,7 @@ class ClipFlops:
 
 def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_tokens: int = 40, answer_tokens: int = 16,
                      checkpointing: bool = True, trim_windows: bool = True) -> ClipFlops:
-    """Count what one optimizer step does for one clip.
-
-    The model runs on tensors that have shapes but no content, so the 8 B model is counted on a laptop, in seconds.
+    """Count what one optimizer step does for one clip, on tensors that have shapes but no content: in seconds.
 
     Args:
         model: an AF3 with an adapter, best on the meta device (see `build_on_meta`).
@@ -51,8 +47,7 @@ def count_clip_flops(model: torch.nn.Module, *, seconds: float = 10.0, text_toke
         text_tokens: tokens of the chat besides the audio, answer included.
         answer_tokens: positions whose logits are kept.
         checkpointing: activations are computed again in the backward pass.
-        trim_windows: the encoder's window is as long as the clip (see `helpers.audio.windows`); otherwise it is
-            computed whole, whatever the clip's length, although only frames with sound become tokens.
+        trim_windows: the encoder's window is as long as the clip (see `helpers.audio.windows`), not whole.
 
     Raises:
         ValueError: the clip is longer than one window, or has no length.
@@ -99,23 +94,16 @@ class RunCost:
     gpu: str
     hours: float
     price: float
-    """In the currency of the price by the hour; for all GPUs together."""
+    """For all GPUs together, in the currency of the price by the hour."""
 
 
 def estimate_cost(flops: float, gpu: str, *, utilisation: float, price_per_hour: float, gpus: int = 1) -> RunCost:
-    """Time and money for so many operations. An estimate: it is as good as its two assumptions.
+    """Time and money for ``flops`` operations, shared equally by ``gpus`` GPUs (``gpu``: a key of `PEAK_FLOPS`), of
+    which each costs ``price_per_hour``. An estimate: it is as good as its assumptions.
 
-    Args:
-        flops: operations of the whole run.
-        gpu: a key of `PEAK_FLOPS`.
-        utilisation: share of the peak that the run reaches, between 0 and 1. Large language models trained in 16 bits
-            on many accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table
-            3); small batches, 4-bit weights and a slow data loader reach less.
-        price_per_hour: of one GPU.
-        gpus: how many share the work, each taking an equal part.
-
-    Raises:
-        ValueError: an unknown GPU, or a number that is out of range.
+    ``utilisation`` is the share of the peak that the run reaches. Large language models trained in 16 bits on many
+    accelerators report some 0.2 to 0.5 ("model FLOPs utilisation", Chowdhery et al., 2022, PaLM, table 3); small
+    batches, 4-bit weights and a slow data loader reach less. A ``ValueError`` where a number is out of range.
     """
     if gpu not in PEAK_FLOPS:
         raise ValueError(f"There is no peak on record for the GPU {gpu!r}: choose one of {', '.join(PEAK_FLOPS)}, or "

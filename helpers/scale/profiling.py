@@ -1,14 +1,11 @@
 """What a model and a training step really take: time by phase, and memory by the allocator's own account."""
 
-from __future__ import annotations
-
 import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Iterable
+from itertools import islice, pairwise
 
 import torch
 from transformers import BatchFeature
@@ -27,13 +24,11 @@ def profile_steps(model: torch.nn.Module, collate: Callable[[list[dict]], dict],
     The steps are real, but their learning rate is 0, so the weights stay as they are.
 
     Args:
-        model: an AF3 with an adapter, or anything of it trainable; in training mode afterwards.
+        model: an AF3 with something trainable in it; in training mode afterwards.
         collate: makes a batch of a list of examples, for example `AudioFlamingo3DataCollator`.
         clips: at least ``(warmup + steps) * batch_size`` examples; for the time of decoding they must not be decoded
             yet (as `ClipStream` gives them).
-        batch_size: clips in a step.
-        steps: steps to time.
-        warmup: steps before that, not timed: the first ones allocate memory and compile kernels.
+        warmup: steps before those that are timed: the first ones allocate memory and compile kernels.
 
     Returns:
         One row a step and phase: ``{"step": from 0, "phase": one of PHASES, "seconds": float}``.
@@ -47,29 +42,40 @@ def profile_steps(model: torch.nn.Module, collate: Callable[[list[dict]], dict],
     optimizer = torch.optim.AdamW(trainable, lr=0.0)
     device, dtype = trainable[0].device, next(model.parameters()).dtype
     encoder = next(module for name, module in model.named_modules() if name.endswith("audio_tower"))
-    clock, rows, iterator = _Clock(device), [], iter(clips)
-    entered = encoder.register_forward_pre_hook(lambda *_: clock.stop("language model"))
-    left = encoder.register_forward_hook(lambda *_: clock.stop("encoder"))
+    rows, marks, iterator = [], [], iter(clips)
+
+    def mark(phase: str = "") -> None:
+        """The end of a phase; waits for the GPU first, which works behind Python's back."""
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        marks.append((phase, time.perf_counter()))
+
+    entered = encoder.register_forward_pre_hook(lambda *_: mark("language model"))
+    left = encoder.register_forward_hook(lambda *_: mark("encoder"))
     model.train()
     try:
         for step in range(-warmup, steps):
-            clock.start()
+            marks.clear()
+            mark()
             examples = [{**clip, "audio": as_samples(clip["audio"])} for clip in islice(iterator, batch_size)]
             if len(examples) < batch_size:
                 raise ValueError(f"There are clips for {step + warmup} steps only: {warmup + steps} steps of "
                                  f"{batch_size} clips take {(warmup + steps) * batch_size}.")
-            clock.stop("decode")
+            mark("decode")
             batch = BatchFeature(collate(examples)).to(device, dtype)  # floats take the dtype, integers keep theirs
-            clock.stop("features")
+            mark("features")
             loss = model(**batch).loss
-            clock.stop("language model")
+            mark("language model")
             loss.backward()
-            clock.stop("backward")
+            mark("backward")
             optimizer.step()
             optimizer.zero_grad()
-            clock.stop("optimizer")
+            mark("optimizer")
+            seconds = dict.fromkeys(PHASES, 0.0)
+            for (_, begin), (phase, end) in pairwise(marks):
+                seconds[phase] += end - begin
             if step >= 0:
-                rows += [{"step": step, "phase": phase, "seconds": clock.seconds[phase]} for phase in PHASES]
+                rows += [{"step": step, "phase": phase, "seconds": seconds[phase]} for phase in PHASES]
     finally:
         entered.remove()
         left.remove()
@@ -97,13 +103,13 @@ def model_bytes(model: torch.nn.Module) -> int:
 def peak_memory(function: Callable[[], object]) -> int:
     """Most bytes that PyTorch's CPU allocator held at once while ``function`` ran, above what it held before.
 
-    The allocator itself reports each block that it hands out and takes back (``profile_memory``): temporary tensors
-    inside an operation count, and nothing is sampled or rounded to pages. What a kernel takes past the allocator does
-    not count. (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
+    The allocator itself reports each block that it hands out and takes back (``profile_memory``); what a kernel takes
+    past it does not count. (On a GPU, ``torch.cuda.max_memory_allocated`` says the same.)
     """
     gc.collect()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch 2.13 writes two lines of its own debugging to stderr
     cpu = [torch.profiler.ProfilerActivity.CPU]
-    with _quiet_profiler(), torch.profiler.profile(activities=cpu, profile_memory=True) as profiler:
+    with torch.profiler.profile(activities=cpu, profile_memory=True, acc_events=True) as profiler:
         function()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     held = highest = 0
@@ -111,34 +117,3 @@ def peak_memory(function: Callable[[], object]) -> int:
         held += event.nbytes()
         highest = max(highest, held)
     return highest
-
-
-@contextmanager
-def _quiet_profiler() -> Iterator[None]:
-    """PyTorch 2.13's profiler writes two lines of its own debugging past Python, straight to the process's stderr."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-class _Clock:
-    """Seconds by phase since `start`; waits for the GPU first, which works behind Python's back."""
-
-    def __init__(self, device: torch.device):
-        self._wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-
-    def start(self) -> None:
-        self.seconds = dict.fromkeys(PHASES, 0.0)
-        self._wait()
-        self._last = time.perf_counter()
-
-    def stop(self, phase: str) -> None:
-        self._wait()
-        now = time.perf_counter()
-        self.seconds[phase] += now - self._last
-        self._last = now

@@ -1,7 +1,5 @@
 """The command: ``python -m helpers.serve FOLDER --port 8000``. Ctrl+C stops it."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

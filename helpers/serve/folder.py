@@ -1,16 +1,13 @@
 """From a folder (or a Hub id) to a model that can be served: an adapter is merged into its base first."""
 
-from __future__ import annotations
-
-import json
 from pathlib import Path
 
 from transformers import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
-from helpers.model.architecture import TINY_FOLDER
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import AdapterError, check_adapter
+from helpers.model.record import is_tiny, read_json
 from helpers.profiles import TINY
 
 
@@ -38,10 +35,10 @@ def load_for_serving(source: str) -> tuple[PreTrainedModel, ProcessorMixin]:
 def _merged(folder: Path) -> PreTrainedModel:
     from peft import PeftModel
 
-    recorded = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    recorded = read_json(folder / "adapter_config.json", folder.name).get("base_model_name_or_path")
     if not recorded:
         raise AdapterError(f"The adapter in {folder.name!r} does not say which base it was trained on: merge it by "
                            "hand, as notebook 05 does, and serve the merged folder.")
-    tiny = Path(recorded).parts[-3:] == TINY_FOLDER.parts[-3:]
-    base = load_model(TINY if tiny else recorded, quantize=False)  # a merge into 4-bit weights rounds most of it away
+    # A merge into 4-bit weights would round most of it away.
+    base = load_model(TINY if is_tiny(recorded) else recorded, quantize=False)
     return PeftModel.from_pretrained(base, check_adapter(base, folder)).merge_and_unload().eval()

@@ -1,7 +1,5 @@
 """The server as a process of its own, started and stopped from Python: what notebook 10 and the tests do."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import re
@@ -10,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 from helpers.profiles import ROOT
 
@@ -85,7 +84,7 @@ class ServerProcess:
         self._folder.cleanup()
         atexit.unregister(self.stop)
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception) -> None:

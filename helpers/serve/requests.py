@@ -1,7 +1,5 @@
 """What a client may ask: its messages become chats of checked samples, or one sentence that says what is wrong."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import math

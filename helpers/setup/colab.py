@@ -4,8 +4,6 @@ Colab comes with some seven hundred packages that fit each other and its drivers
 finds recent enough stays; the rest is taken in the versions of constraints.txt.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 import subprocess  # nosec B404: starts pip

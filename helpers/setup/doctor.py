@@ -1,7 +1,5 @@
 """The doctor: is everything here that the course needs, and if not, what exactly repairs it?"""
 
-from __future__ import annotations
-
 import platform
 import shutil
 import sys
@@ -11,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from helpers.hub import OFFLINE, HubError, check_access, is_hub_id
+from helpers.hub import OFFLINE, HubError, check_access, is_hub_id, status_of
 from helpers.model.hardware import NotEnoughMemory, choose_hardware, dtype_name
 from helpers.model.memory import GB, HEADROOM, estimate_memory
 from helpers.profiles import RUNS, TINY, Profile, get_profile
@@ -62,12 +60,11 @@ def check_device(profile: Profile) -> Finding:
 
 def check_memory(profile: Profile) -> Finding:
     """Whether the GPU, or without one the machine, has memory enough to train, by the estimate of `estimate_memory`."""
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         hardware = choose_hardware(model=profile)
-        dtype, quantize = hardware.dtype, hardware.quantize
-    except NotEnoughMemory:
-        dtype, quantize = torch.float16, True
+        device, dtype, quantize = hardware.device.partition(":")[0], hardware.dtype, hardware.quantize
+    except NotEnoughMemory:  # of a GPU
+        device, dtype, quantize = "cuda", torch.float16, True
     needed = estimate_memory(profile, dtype=dtype, quantize=quantize, device=device).total
     if device == "cuda":
         sizes = [torch.cuda.mem_get_info(gpu) for gpu in range(torch.cuda.device_count())]
@@ -87,7 +84,7 @@ def check_memory(profile: Profile) -> Finding:
 
 
 def check_disk(profile: Profile, folders: Sequence[Path] | None = None) -> Finding:
-    """Whether there is room where models and data, and this course's own results, are put."""
+    """Whether there is room where models, data and results are put."""
     from huggingface_hub.constants import HF_HOME
 
     from helpers.tiny.dataset import cache_folder
@@ -114,21 +111,18 @@ def check_hub(profile: Profile) -> list[Finding]:
     problems: dict[str, str] = {}
     for repo_id, kind in ((profile.model_id, "model"), (profile.dataset_id, "dataset")):
         try:
-            check_access(repo_id, kind)
+            if "unreachable" not in problems:  # it would only take its time to say the same again
+                check_access(repo_id, kind)
         except HubError as problem:
             problems.setdefault(problem.reason, str(problem))
         except Exception as problem:  # whatever else the network can do wrong, a diagnosis must not fail of it
             problems["unreachable"] = (f"The Hub cannot be asked ({type(problem).__name__}): check the network, the "
                                        f"proxy and HF_ENDPOINT, or {OFFLINE}.")
-        if "unreachable" in problems:
-            break  # the other would only take its time to say the same
     terms = f"the weights are {profile.license.terms}" if profile.license else "no terms that the course knows of"
     gated = problems.pop("gated", None)
     licence = Finding("licence", "not accepted yet", gated) if gated else Finding("licence", terms)
-    hub = Finding("Hub", "model and data set can be reached")
-    if problems:
-        reason, fix = next(iter(problems.items()))
-        hub = Finding("Hub", _HUB_FOUND.get(reason, reason), fix)
+    reason, fix = next(iter(problems.items()), ("model and data set can be reached", None))
+    hub = Finding("Hub", _HUB_FOUND.get(reason, reason), fix)
     return [hub, licence, _check_login(reachable="unreachable" not in problems)]
 
 
@@ -148,21 +142,15 @@ def _check_login(reachable: bool) -> Finding:
             HfApi().whoami()
             return Finding("login", "the Hub knows the stored token")
     except Exception as error:  # whatever the network can do wrong, a diagnosis must not fail of it
-        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+        if status_of(error) == 401:
             return Finding("login", "the Hub does not know the stored token",
                            "Log in again with `hf auth login`, or forget the token with `hf auth logout`.")
     return Finding("login", "a token is stored; whether the Hub knows it cannot be asked now")
 
 
 def check_setup(profile: Profile | None = None) -> Diagnosis:
-    """Look at everything that the profile needs.
-
-    Args:
-        profile: by default the one that is on.
-
-    Returns:
-        A `Diagnosis`; ``print`` shows a short table, and below it the repair of each problem.
-    """
+    """Look at everything that a profile needs, by default the one that is on; ``print`` shows a short table, and below
+    it the repair of each problem."""
     profile = profile or get_profile()
     return Diagnosis((check_python(), check_libraries(), check_labels(), check_adapter(), check_pipeline(),
                       check_decoding(), check_device(profile), check_memory(profile), check_disk(profile),

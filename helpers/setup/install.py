@@ -199,7 +199,7 @@ def _pip(venv, *arguments, quiet=False):
     surroundings.pop("PYTHONPATH", None)
     if quiet:
         return _run(command, env=surroundings, cwd=str(ROOT))
-    done = subprocess.run(command, env=surroundings, cwd=str(ROOT))  # nosec B603: the environment's pip, without a shell
+    done = subprocess.run(command, env=surroundings, cwd=str(ROOT))  # nosec B603: its own pip, without a shell
     return done.returncode, ""
 
 

@@ -1,7 +1,5 @@
 """What the notebooks will do, done once in small: versions can be right and the libraries still not fit each other."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

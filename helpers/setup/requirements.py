@@ -1,7 +1,5 @@
 """What the course requires, and which of it an environment does not meet."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """What can be wrong with a training batch, found in the batch itself before a step is spent on it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
@@ -70,9 +68,8 @@ def _padding(ids: torch.Tensor, mask: torch.Tensor, keep: int | None, processor:
     return findings
 
 
-def check_labels(
-    ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor, processor: ProcessorMixin | None
-) -> list[str]:
+def check_labels(ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor,
+                 processor: ProcessorMixin | None) -> list[str]:
     """What is wrong with labels ``(B, K)`` for input ids ``(B, L)``, K <= L; see `check_batch`. At most two
     findings."""
     known, size = labels != IGNORED, labels.shape[1]

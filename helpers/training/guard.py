@@ -1,7 +1,5 @@
 """Stops a run that cannot learn: at its first step, with a sentence that says why, instead of after a night."""
 
-from __future__ import annotations
-
 import torch
 import torch.distributed
 from transformers import TrainerCallback

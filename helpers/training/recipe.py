@@ -3,8 +3,6 @@
 The notebook writes the same calls out for the learner; a test holds the two together.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -37,18 +35,16 @@ from helpers.training.splits import load_splits
 
 def lora_config(profile: Profile) -> LoraConfig:
     """Rank, scale and targets of the adapter: the language model alone."""
-    return LoraConfig(
-        r=profile.lora_rank, lora_alpha=profile.lora_alpha, lora_dropout=profile.lora_dropout, bias="none",
-        task_type="CAUSAL_LM", target_modules=LANGUAGE_MODEL_TARGETS,
-    )
+    return LoraConfig(r=profile.lora_rank, lora_alpha=profile.lora_alpha, lora_dropout=profile.lora_dropout,
+                      bias="none", task_type="CAUSAL_LM", target_modules=LANGUAGE_MODEL_TARGETS)
 
 
 def training_arguments(profile: Profile, model, output: Path, **overrides) -> TrainingArguments:
     """The guide's training arguments, with the profile's numbers and the precision that fits the model.
 
-    A run that is shorter than the profile's, for a trial, warms up for at most half of its steps. Whether activations
-    are checkpointed follows from what is free (`choose_checkpointing`, which says why), unless
-    ``gradient_checkpointing`` (or its newer name, ``activation_checkpointing``) is among the overrides.
+    A shorter run, for a trial, warms up for at most half of its steps. Whether activations are checkpointed follows
+    from what is free (`choose_checkpointing`), unless ``gradient_checkpointing`` (or its newer name,
+    ``activation_checkpointing``) is among the overrides.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun and by `accelerate launch`
     # Taken out: `TrainingArguments` would listen to one of the two names alone.
@@ -101,32 +97,19 @@ def training_arguments(profile: Profile, model, output: Path, **overrides) -> Tr
     return arguments
 
 
-def make_trainer(
-    profile: Profile,
-    model,
-    processor: ProcessorMixin,
-    output: Path,
-    *,
-    train=None,
-    evaluation=None,
-    callbacks: list[TrainerCallback] | None = None,
-    **overrides,
-) -> Trainer:
+def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Path, *, train=None, evaluation=None,
+                 callbacks: list[TrainerCallback] | None = None, **overrides) -> Trainer:
     """A stock ``Trainer``; by default over the profile's stream: the first clips to train on, the next to evaluate on.
 
     Streams are read as `ClipStream` says: the training clips over and over, shuffled by the seed, those to evaluate on
-    in their order; clips that cannot be used are left out with a sentence each (`SkipUnusable`). `TrainingGuard` stops
-    a run that cannot learn, and `CheckpointMarker` tells whole checkpoints from interrupted saves. The same
-    seed gives the same adapter, bit for bit, on one machine. With ``save_only_model=False``,
+    in their order; clips that cannot be used are left out with a sentence each (`SkipUnusable`). The same seed gives
+    the same adapter, bit for bit, on one machine. With ``save_only_model=False``,
     ``trainer.train(resume_from_checkpoint=last_whole_checkpoint(output))`` goes on exactly where a run was interrupted.
-
-    Under torchrun or ``accelerate launch`` all processes make the same trainer, and each step takes ``batch_size``
-    clips a process.
+    Several processes (torchrun, ``accelerate launch``) make the same trainer, and a step takes ``batch_size`` clips of
+    each.
 
     Args:
-        profile: supplies data, sizes and rates.
-        model: an AF3 without an adapter; the adapter is added here.
-        processor: its processor.
+        model: without an adapter, which is added here.
         output: folder for checkpoints.
         train: other clips to train on: a stream, or a list of examples with ``audio`` and ``caption``.
         evaluation: other clips to evaluate on. With ``train`` but without this there is nothing to evaluate on.
@@ -164,14 +147,8 @@ def make_trainer(
     if isinstance(evaluation, IterableDataset):
         evaluation = ClipStream(evaluation, arguments.eval_batch_size * arguments.world_size)
     set_seed(arguments.seed)  # an adapter's first matrices are random
-    return Trainer(
-        model=get_peft_model(model, lora_config(profile)),
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=evaluation,
-        data_collator=collator,
-        callbacks=callbacks,
-    )
+    return Trainer(model=get_peft_model(model, lora_config(profile)), args=arguments, train_dataset=train,
+                   eval_dataset=evaluation, data_collator=collator, callbacks=callbacks)
 
 
 _DEMANDED = ("learning_rate", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha", "lora_dropout")

@@ -7,8 +7,6 @@ torchdata's ``StatefulDataLoader`` was weighed for the position in the stream: `
 its state, and the state belongs to one number of loader workers, where a run here may go on with another, bit for bit.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -97,9 +95,9 @@ def full_disk_explained(folder: Path):
 class CheckpointMarker(TrainerCallback):
     """Marks each checkpoint as whole once every process has written its part of it.
 
-    Checkpoints that are ahead of where a run begins are of another run, or of a part of this one that is about to be
-    repeated. They are put aside as ``abandoned-`` and their step: written over in place, they would be a mixture under
-    an old mark, and ``Trainer`` counts them when it deletes what is beyond ``save_total_limit``.
+    Checkpoints ahead of where a run begins are put aside as ``abandoned-`` and their step: written over in place, they
+    would be a mixture under an old mark, and ``Trainer`` counts them when it deletes what is beyond
+    ``save_total_limit``.
     """
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:

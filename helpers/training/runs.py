@@ -1,7 +1,5 @@
 """What can be wrong with adapters and with a training run as a whole, for a learner's own project and for the guard."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """An adapter on disk is whole or not there: written beside its place, checked, recorded, and moved in."""
 
-from __future__ import annotations
-
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,11 +23,7 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
     Every process of a run has to call this, for weights that are sharded over processes are gathered; the first process
     writes.
 
-    Args:
-        trainer: after training.
-        processor: the model's processor.
-        folder: where to; its parents are made.
-        profile: for the record, which data the run saw.
+    The record says which data the run saw if it is given the ``profile``.
 
     Raises:
         AdapterError: the folder holds something else; or what was written is not a whole adapter (its weights are not
@@ -39,7 +33,7 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
     folder = Path(folder)
     check_place(folder)
     fresh, old = (folder.with_name(f"{folder.name}.{state}") for state in ("saving", "old"))
-    first, whole, written = trainer.is_world_process_zero(), False, False
+    first, written = trainer.is_world_process_zero(), False
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     if first:
@@ -54,7 +48,7 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
                 (fresh / "training_args.bin").unlink(missing_ok=True)  # a pickle, and of no use to the adapter
                 write_record(fresh, record_of(trainer, profile))
                 check_adapter(trainer.accelerator.unwrap_model(trainer.model), fresh)
-                written = whole = True
+                written = True
                 if folder.exists():
                     move(folder, old)
                 move(fresh, folder)
@@ -68,11 +62,7 @@ def save_adapter(trainer: Trainer, processor: ProcessorMixin, folder: Path, prof
                                "folder, and save again; what was there before is untouched.") from error
         finally:
             if first:
-                if old.exists() and not folder.exists():  # stopped between the two moves, or the second was refused
-                    move(old, folder)
-                shutil.rmtree(old, ignore_errors=True)
-                if not whole:  # a whole one that could not be moved into place stays where it is
-                    shutil.rmtree(fresh, ignore_errors=True)
+                clear_leftovers(folder, spare_fresh=written)
     trainer.accelerator.wait_for_everyone()
     return folder
 
@@ -91,16 +81,18 @@ def check_place(folder: Path) -> None:
                            "which saving would replace: name a folder of its own.")
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Take up what a saver that was killed has left behind; call it while no other saves.
+def clear_leftovers(folder: Path, spare_fresh: bool = False) -> None:
+    """Take up what a saver has left behind, killed perhaps; call it while no other saves.
 
-    Killed between its two moves, it has left the adapter under its old name: that comes back first.
+    Stopped between its two moves, it has left the adapter under its old name: that comes back first. A new one that is
+    whole and could not be moved into place is spared.
     """
     fresh, old = (folder.with_name(f"{folder.name}.{state}") for state in ("saving", "old"))
     if old.exists() and not folder.exists():
         move(old, folder)
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if not spare_fresh:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def record_of(trainer: Trainer, profile: Profile | None = None) -> AdapterRecord:
@@ -112,11 +104,10 @@ def record_of(trainer: Trainer, profile: Profile | None = None) -> AdapterRecord
                "lora_alpha": lora.lora_alpha, "lora_dropout": lora.lora_dropout}
     about = {} if profile is None else {"profile": profile.name, **data_of(profile)}
     asked = args.max_steps if args.max_steps > 0 else trainer.state.max_steps
-    return AdapterRecord(
-        steps_done=trainer.state.global_step, steps_asked=asked, base=Path(model.name_or_path).as_posix(),
-        base_version=base_version(model.name_or_path, model.config), processes=args.world_size, numbers=numbers,
-        **about,
-    )
+    return AdapterRecord(steps_done=trainer.state.global_step, steps_asked=asked,
+                         base=Path(model.name_or_path).as_posix(),
+                         base_version=base_version(model.name_or_path, model.config), processes=args.world_size,
+                         numbers=numbers, **about)
 
 
 def data_of(profile: Profile) -> dict[str, str | None]:

@@ -1,7 +1,5 @@
 """Which clips a run trains on, and which it is evaluated on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from datasets import IterableDataset
