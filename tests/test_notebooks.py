@@ -54,6 +54,14 @@ def test_what_is_not_compared_is_asserted_later(name):
 
 
 @each
+def test_assertions_say_what_was_expected_and_what_was_found(name):
+    """An `AssertionError` without words tells a learner nothing."""
+    for cell in code_cells(name):
+        asserted = [node for node in ast.walk(ast.parse(text_of(cell))) if isinstance(node, ast.Assert)]
+        assert all(node.msg for node in asserted), text_of(cell)
+
+
+@each
 def test_pictures_have_alternative_text_and_outputs_hold_no_paths(name):
     private = re.compile(r"/(?:work|root|tmp)/[\w.-]|/home/\w|/Users/")
     for cell in code_cells(name):
@@ -109,7 +117,7 @@ def test_all_eleven_places_where_the_guide_breaks_are_taught():
         8: ("02_collate_conversations", "processor_kwargs"),
         9: ("02_collate_conversations", "logits_to_keep"),
         10: ("04_caption_new_audio", "GREEDY.get(knob)"),
-        11: ("02_collate_conversations", "(trained == guide"),
+        11: ("02_collate_conversations", "(trained == ids)"),
     }
     for number, (name, needle) in taught.items():
         assert any(needle in text_of(cell) for cell in code_cells(name)), number
