@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,14 @@ def test_what_is_not_compared_is_asserted_later(name):
 
 
 @each
+def test_assertions_say_what_was_expected_and_what_was_found(name):
+    """An `AssertionError` without words tells a learner nothing."""
+    for cell in code_cells(name):
+        asserted = [node for node in ast.walk(ast.parse(text_of(cell))) if isinstance(node, ast.Assert)]
+        assert all(node.msg for node in asserted), text_of(cell)
+
+
+@each
 def test_pictures_have_alternative_text_and_outputs_hold_no_paths(name):
     private = re.compile(r"/(?:work|root|tmp)/[\w.-]|/home/\w|/Users/")
     for cell in code_cells(name):
@@ -91,6 +101,17 @@ def test_cells_are_short_and_branch_on_no_profile(name):
         ast.parse(source)
 
 
+def test_no_cell_uses_a_name_that_no_cell_makes():
+    """A merge of two branches has lost one, without a conflict."""
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select=F821",
+                           "--output-format=concise", "notebooks"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    deleted = {target.id for name in BOOKS for cell in code_cells(name) for node in ast.walk(ast.parse(text_of(cell)))
+               if isinstance(node, ast.Delete) for target in node.targets if isinstance(target, ast.Name)}
+    unknown = set(re.findall(r"Undefined name `(\w+)`", done.stdout))
+    assert unknown <= deleted, done.stdout  # ruff counts a name as gone that the last cells delete
+
+
 @each
 def test_notebooks_are_small(name):
     assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < 1_000_000
@@ -109,7 +130,7 @@ def test_all_eleven_places_where_the_guide_breaks_are_taught():
         8: ("02_collate_conversations", "processor_kwargs"),
         9: ("02_collate_conversations", "logits_to_keep"),
         10: ("04_caption_new_audio", "GREEDY.get(knob)"),
-        11: ("02_collate_conversations", "(trained == guide"),
+        11: ("02_collate_conversations", "(trained == ids)"),
     }
     for number, (name, needle) in taught.items():
         assert any(needle in text_of(cell) for cell in code_cells(name)), number

@@ -159,8 +159,9 @@ def test_a_saved_adapter_names_no_machine(model, processor, short, tmp_path):
 def test_a_missing_or_broken_adapter_is_trained_anew(short, tmp_path, monkeypatch, capsys):
     profile = dataclasses.replace(short, name="short")
     monkeypatch.setattr("helpers.profiles.RUNS", tmp_path)
-    folder = ensure_adapter(profile)
-    assert "There is no adapter yet" in capsys.readouterr().out
+    prepared = []
+    folder = ensure_adapter(profile, lambda trainer: prepared.append(trainer) or trainer)
+    assert "There is no adapter yet" in capsys.readouterr().out and prepared[0].state.global_step == profile.max_steps
     stamp = (folder / "adapter_model.safetensors").stat().st_mtime_ns
     assert ensure_adapter(profile) == folder and (folder / "adapter_model.safetensors").stat().st_mtime_ns == stamp
     (folder / "adapter_model.safetensors").write_bytes(b"half")

@@ -34,6 +34,8 @@ class CheckpointError(ValueError):
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """The checkpoints of a run, whole or not, as (step, folder), the newest first."""
+    if not Path(folder).is_dir():  # from Python 3.13 on, `glob` raises where a name cannot be one
+        return []
     found = [(int(match[1]), path) for path in Path(folder).glob("checkpoint-*")
              if path.is_dir() and (match := re.fullmatch(r"checkpoint-(\d+)", path.name))]
     return sorted(found, reverse=True)
