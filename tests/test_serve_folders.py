@@ -110,8 +110,10 @@ def test_a_folder_with_the_older_name_of_the_processor_is_served(tmp_path):
     processor = build_processor(qwen)
     build_model(qwen, processor).save_pretrained(tmp_path)
     for part in (processor.feature_extractor, processor.tokenizer):
-        part._set_processor_class(qwen.processor)
         part.save_pretrained(tmp_path)
+    for name in ("preprocessor_config.json", "tokenizer_config.json"):
+        config = json.loads((tmp_path / name).read_text(encoding="utf-8")) | {"processor_class": qwen.processor}
+        (tmp_path / name).write_text(json.dumps(config), encoding="utf-8")
     assert not (tmp_path / "processor_config.json").exists()
     model, loaded = load_for_serving(str(tmp_path))
     assert (type(model).__name__, type(loaded).__name__) == (qwen.model, qwen.processor)
