@@ -53,7 +53,7 @@ def _local_links(page: str) -> str:
     """Links between notebooks and to the course's other pages, as the site calls them."""
     page = re.sub(r'href="(?:\.\./notebooks/)?(\d\d_\w+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', page)
     page = re.sub(r'href="(?:\.\./)?docs/(\w+)\.md(#[^"]*)?"', r'href="\1.html\2"', page)
-    return re.sub(r'href="(?:\.\./)?README\.md"', 'href="index.html"', page)
+    return re.sub(r'href="(?:\.\./)?README\.md(?:#[^"]*)?"', 'href="index.html"', page)
 
 
 def _render(book: nbformat.NotebookNode, title: str, names: list[str], current: str | None) -> str:
