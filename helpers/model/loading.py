@@ -115,8 +115,8 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
             model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, kind, hardware, **pinned, **options)
         except torch.OutOfMemoryError:  # where it was not estimated first
             raise NotEnoughMemory(f"{model_id} does not fit on {hardware.device} in {dtype_name(hardware.dtype)}: "
-                                  "close other programs and kernels, or load it with device=\"cpu\". A merge needs no GPU, "
-                                  "and the merged folder can be loaded in 4 bits and served.") from None
+                                  "close other programs and kernels, or load it with device=\"cpu\". A merge needs no "
+                                  "GPU, and the merged folder can be loaded in 4 bits and served.") from None
     spare_audio_tower(model)
     accept_trimmed(model)
     if is_quantized(model):
