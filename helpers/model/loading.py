@@ -17,7 +17,7 @@ from helpers.families import FAMILIES, UnknownModel, family_of
 from helpers.hub import hub_access, is_hub_id
 from helpers.model.architecture import TINY_FOLDER, build_on_meta, quantizable, read_config
 from helpers.model.folders import NoSuchModel, check_folder
-from helpers.model.hardware import Hardware, choose_hardware, distributed_rank
+from helpers.model.hardware import Hardware, NotEnoughMemory, choose_hardware, distributed_rank, dtype_name
 from helpers.profiles import TINY
 
 TINY_TITLE = "The tiny Audio Flamingo 3"
@@ -111,7 +111,12 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
         if stored_in_4_bit:
             hardware = dataclasses.replace(hardware, reason=f"{hardware.reason}; the language model stored in 4 bits")
         kind = family_of(read_config(model_id, **pinned, **options)).model_class
-        model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, kind, hardware, **pinned, **options)
+        try:
+            model = _from_pretrained(TINY_FOLDER if model_id == TINY else model_id, kind, hardware, **pinned, **options)
+        except torch.OutOfMemoryError:  # where it was not estimated first
+            raise NotEnoughMemory(f"{model_id} does not fit on {hardware.device} in {dtype_name(hardware.dtype)}: "
+                                  "close other programs and kernels, or load it with device=\"cpu\". A merge needs no "
+                                  "GPU, and the merged folder can be loaded in 4 bits and served.") from None
     spare_audio_tower(model)
     accept_trimmed(model)
     if is_quantized(model):

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
-from helpers.model.hardware import NotEnoughMemory
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import AdapterError, check_adapter
 from helpers.model.record import is_tiny, read_json
@@ -27,7 +25,7 @@ def load_for_serving(source: str) -> tuple[PreTrainedModel, ProcessorMixin]:
         AdapterError, HubError, NotEnoughMemory, UnknownModel: see `check_adapter` and `load_model`.
     """
     folder = Path(source)
-    # Models from before transformers 5, Qwen2-Audio's for one, have the second name alone.
+    # Processors saved before transformers 5 may have the second name alone.
     there = [name for name in ("processor_config.json", "preprocessor_config.json") if (folder / name).is_file()]
     if source != TINY and folder.is_dir() and not there:
         raise FileNotFoundError(f"The folder {folder.name!r} holds no processor (processor_config.json): save it "
@@ -44,11 +42,5 @@ def _merged(folder: Path) -> PreTrainedModel:
         raise AdapterError(f"The adapter in {folder.name!r} does not say which base it was trained on: merge it by "
                            "hand, as notebook 05 does, and serve the merged folder.")
     # A merge into 4-bit weights would round most of it away.
-    try:
-        base = load_model(TINY if is_tiny(recorded) else recorded, quantize=False)
-    except torch.OutOfMemoryError:
-        raise NotEnoughMemory(f"The adapter in {folder.name!r} cannot be merged here: its base does not fit in full "
-                              "(4 bits would round the adapter away): merge it where there is more memory, as notebook "
-                              "05 does, and serve the merged folder, which is loaded in 4 bits if it has to be.") \
-            from None
+    base = load_model(TINY if is_tiny(recorded) else recorded, quantize=False)
     return PeftModel.from_pretrained(base, check_adapter(base, folder)).merge_and_unload().eval()
