@@ -54,6 +54,7 @@ notebooks: environment
 	"$(BIN)/python" -c "from helpers.tiny.dataset import ensure_dataset; ensure_dataset()"
 	"$(BIN)/python" -m nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
+		--CoalesceStreamsPreprocessor.enabled=True \
 		notebooks/*.ipynb
 	"$(BIN)/python" -m tools.numbers
 
