@@ -166,6 +166,7 @@ def test_what_notebooks_and_readme_say_of_the_gpu_is_what_was_stored():
     figures = json.loads(full_size.RESULTS.read_text(encoding="utf-8"))["parts"]
     once, kept, said = figures["checkpointed, 16 at once"], figures["kept"], figures["captions"]
     text = (ROOT / "notebooks" / "09_scale_up.ipynb").read_text(encoding="utf-8")
+    assert round(get_profile("full").max_steps * kept["seconds"] / 60) == 11, "about eleven minutes, in notebook 03"
     for one in (once, kept):
         assert f"{one['seconds']:.2f} s and {one['peak'] / 1e9:.1f} GB" in text
     work = figures["phases"]["flops"] * kept["clips"] / figures["phases"]["clips"]
