@@ -11,6 +11,7 @@ from helpers.audio.captions import load_captions
 from helpers.chat import AudioFlamingo3DataCollator
 from helpers.model.loading import load_model, load_processor
 from helpers.profiles import Profile
+from helpers.training.guard import TrainingGuard
 from helpers.training.recipe import make_trainer, training_arguments
 from tests.benchmarks import mid_size
 from tests.benchmarks.guide import GuideDataCollator, make_guide_trainer
@@ -28,6 +29,7 @@ def _full_fine_tuning(profile: Profile, model, processor, output: Path, train, *
 def _guide_labels(profile: Profile, model, processor, output: Path, train, **overrides) -> Trainer:
     trainer = make_trainer(profile, model, processor, output, train=train, **overrides)
     trainer.data_collator = GuideDataCollator(processor)
+    trainer.remove_callback(TrainingGuard)  # it refuses labels on the prompt
     return trainer
 
 
