@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
@@ -15,6 +16,7 @@ from helpers import (
     count_clip_flops,
     get_profile,
     load_captions,
+    load_model,
     lora_report,
     make_chat,
 )
@@ -52,8 +54,6 @@ def test_the_guides_suffixes_reach_the_audio_tower(model):
 
 
 def test_both_recipes_share_every_training_argument(processor, test_clips, tmp_path):
-    from helpers import load_model
-
     profile = get_profile("tiny")
     guide, course = (
         make(profile, load_model(quiet=True), processor, tmp_path, train=test_clips[:2], seed=3, save_strategy="no")
@@ -63,6 +63,15 @@ def test_both_recipes_share_every_training_argument(processor, test_clips, tmp_p
     assert {key for key in ours if ours[key] != theirs[key]} <= {"logging_dir"}
     adapters = [trainer.model.peft_config["default"].to_dict() for trainer in (guide, course)]
     assert {key for key in adapters[0] if adapters[0][key] != adapters[1][key]} == {"target_modules"}
+
+
+@pytest.mark.parametrize("arm", arms.ARMS)
+def test_every_arm_trains(arm, processor, test_clips, tmp_path):
+    """The guide's labels too, at which the course's guard would stop."""
+    profile = dataclasses.replace(get_profile("tiny"), max_steps=1, batch_size=2, warmup_steps=0)
+    quiet = {"save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no"}
+    trainer = arms.ARMS[arm](profile, load_model(quiet=True), processor, tmp_path, train=test_clips[:2], **quiet)
+    assert trainer.train().global_step == 1
 
 
 def test_full_fine_tuning_trains_the_language_model_and_nothing_else(model, processor, test_clips, tmp_path):
