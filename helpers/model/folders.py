@@ -32,6 +32,11 @@ def write_digests(folder: Path) -> None:
     (folder / DIGESTS).write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
 
 
+def has_processor(folder: str | os.PathLike) -> bool:
+    """Whether a folder holds a processor; one saved before transformers 5 may have the second name alone."""
+    return any((Path(folder) / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
+
+
 def check_folder(model_id: str | os.PathLike) -> None:
     """Refuse a folder of a model or a processor with a damaged file; what is on the Hub is looked at there.
 

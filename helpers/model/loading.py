@@ -16,7 +16,7 @@ from helpers.audio.windows import accept_trimmed
 from helpers.families import FAMILIES, UnknownModel, family_of
 from helpers.hub import hub_access, is_hub_id
 from helpers.model.architecture import TINY_FOLDER, build_on_meta, quantizable, read_config
-from helpers.model.folders import NoSuchModel, check_folder
+from helpers.model.folders import NoSuchModel, check_folder, has_processor
 from helpers.model.hardware import Hardware, NotEnoughMemory, choose_hardware, distributed_rank, dtype_name
 from helpers.profiles import TINY
 
@@ -65,8 +65,7 @@ def load_processor(model_id: str = TINY, *, revision: str | None = None) -> Proc
         HubError: the Hub did not give it (see `hub_access`).
         NoSuchModel: see `check_source`; a folder with a processor alone, such as an adapter's, will do.
     """
-    with_processor = isinstance(model_id, str | os.PathLike) and any(
-        (Path(model_id) / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
+    with_processor = isinstance(model_id, str | os.PathLike) and has_processor(model_id)
     pinned = {} if with_processor else check_source(model_id, revision)
     check_folder(model_id)
     with hub_access(model_id) as options:

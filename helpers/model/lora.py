@@ -11,6 +11,7 @@ import torch
 
 from helpers.hub import fetch_adapter, is_hub_id
 from helpers.model.architecture import build_on_meta
+from helpers.model.folders import has_processor
 from helpers.model.record import AdapterError, base_version, check_files, read_json
 
 LANGUAGE_MODEL_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -115,7 +116,7 @@ def check_adapter(model: torch.nn.Module, folder: str | Path) -> Path:
                            "train a new adapter on this one.")
     _check_weights(weights_file, _expected_shapes(config, model, name), name)
     missing = [file for file in ("tokenizer.json", "tokenizer_config.json") if not (folder / file).is_file()]
-    if not any((folder / file).is_file() for file in ("processor_config.json", "preprocessor_config.json")):
+    if not has_processor(folder):
         missing.append("processor_config.json")
     if missing:
         raise AdapterError(f"The adapter in {name!r} has no processor beside it ({', '.join(missing)}): save one with "

@@ -5,6 +5,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
+from helpers.model.folders import has_processor
 from helpers.model.loading import load_model, load_processor
 from helpers.model.lora import AdapterError, check_adapter
 from helpers.model.record import is_tiny, read_json
@@ -25,9 +26,7 @@ def load_for_serving(source: str) -> tuple[PreTrainedModel, ProcessorMixin]:
         AdapterError, HubError, NotEnoughMemory, UnknownModel: see `check_adapter` and `load_model`.
     """
     folder = Path(source)
-    # Processors saved before transformers 5 may have the second name alone.
-    there = [name for name in ("processor_config.json", "preprocessor_config.json") if (folder / name).is_file()]
-    if source != TINY and folder.is_dir() and not there:
+    if source != TINY and folder.is_dir() and not has_processor(folder):
         raise FileNotFoundError(f"The folder {folder.name!r} holds no processor (processor_config.json): save it "
                                 "beside the weights with processor.save_pretrained, as notebook 10 does.")
     is_adapter = (folder / "adapter_config.json").is_file()
