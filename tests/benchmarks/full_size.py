@@ -51,9 +51,7 @@ def make_folder(folder: Path) -> None:
     if (folder / "processor_config.json").is_file():
         return
     processor = mid_size.build_processor()
-    tokenizer = processor.tokenizer
-    ids = {"bos_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id,
-           "pad_token_id": tokenizer.pad_token_id}
+    ids = mid_size.token_ids(processor)
     set_seed(0)
     config = AudioFlamingo3Config(text_config=FULL_SIZE_TEXT | ids, audio_token_id=processor.audio_token_id)
     torch.set_default_dtype(torch.bfloat16)

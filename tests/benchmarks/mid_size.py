@@ -46,12 +46,18 @@ def build_processor() -> AudioFlamingo3Processor:
     )
 
 
+def token_ids(processor: AudioFlamingo3Processor) -> dict[str, int]:
+    """Where the language model's configuration finds the tokenizer's beginning, end and padding."""
+    tokenizer = processor.tokenizer
+    return {"bos_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id}
+
+
 def build_model(processor: AudioFlamingo3Processor) -> AudioFlamingo3ForConditionalGeneration:
     """A randomly initialised AF3 in float32; the caller seeds torch.
 
     The encoder has the size of whisper-tiny's, the language model is as wide and deep as fits a laptop.
     """
-    tokenizer = processor.tokenizer
     config = AudioFlamingo3Config(
         audio_token_id=processor.audio_token_id,
         audio_config={
@@ -63,8 +69,7 @@ def build_model(processor: AudioFlamingo3Processor) -> AudioFlamingo3ForConditio
             "model_type": "qwen2", "vocab_size": VOCABULARY, "hidden_size": 512, "intermediate_size": 1408,
             "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 2,
             "max_position_embeddings": 4096, "tie_word_embeddings": False,
-            "bos_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
+            **token_ids(processor),
         },
     )
     model = AudioFlamingo3ForConditionalGeneration(config)
