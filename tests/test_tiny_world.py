@@ -167,6 +167,17 @@ def test_what_is_taught_follows_from_seed_and_step_alone(processor):
     assert seen == {True, False}, "every pool has its turn"
 
 
+def test_two_sounds_at_once_are_taught_twice_as_often(processor):
+    drawn = [clips.draw_scene(("plain", 0, number, (3.0, 3.2))) for number in range(60)]
+    heard = [torch.full((75, 160), float(number)) for number in range(60)]
+    overlaps = {number for number, scene in enumerate(drawn) if scene.relation == captions.OVERLAP}
+    lessons = language.Lessons(processor, [(1.0, drawn, heard)], 60, 2, batch=8, sentences=1)
+    taught = torch.cat([lessons[step]["frames"].reshape(8, 75, 160)[:, 0, 0] for step in range(60)]).tolist()
+    share = np.mean([number in overlaps for number in taught])
+    twice = 2 * len(overlaps) / (60 + len(overlaps))
+    assert len(overlaps) > 5 and abs(share - twice) < 0.06 and share > 1.3 * len(overlaps) / 60
+
+
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 37, timbres.TIMBRES - 1])
 def test_a_timbre_is_a_recipe_and_each_playing_differs(number):
     one, again = (timbres.timbre(number, np.random.default_rng(5), 1.5) for _ in range(2))
