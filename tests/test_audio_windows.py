@@ -11,9 +11,9 @@ import torch
 from transformers import AudioFlamingo3ForConditionalGeneration
 
 from helpers import accept_trimmed, caption, load_model, make_chat, trim_windows
-from helpers.audio.windows import MARGIN, TrimmableEncoder, can_trim
+from helpers.audio.windows import MARGIN, TrimmableEncoder, can_trim, samples_needed
 from helpers.captioning.pipeline import AudioTextToTextPipeline
-from helpers.chat import AudioFlamingo3DataCollator
+from helpers.chat import AudioFlamingo3DataCollator, encode_chats
 from helpers.model.architecture import TINY_FOLDER
 
 WINDOW = 400
@@ -49,6 +49,18 @@ def test_the_encoder_hears_the_same_to_the_last_digits(exact, processor, frames)
     kept = {batch[name].shape[-1] for name in ("input_features", "input_features_mask")}
     assert kept == {min(max(frames) + MARGIN, WINDOW)}
     torch.testing.assert_close(heard(exact, batch), whole, rtol=0, atol=2e-15 * float(whole.abs().max().clamp(min=1)))
+
+
+@pytest.mark.parametrize("lengths", [(160,), (1, 159, 161), (31_999, 32_000, 32_001), (63_680,), (63_839, 400),
+                                     (64_000, 100), (64_001, 5)])
+def test_features_of_the_clip_alone_are_those_of_the_whole_window(processor, lengths):
+    """The spectrogram's padding is not computed; the same at the window's end and in silence too."""
+    clips = [clip(-(-length // 160))[:length] for length in lengths] + [np.zeros(300, "float32")]
+    chats = [make_chat(sound) for sound in clips]
+    short, whole = encode_chats(processor, chats, trim=True), trim_windows(encode_chats(processor, chats))
+    assert samples_needed(processor, clips) <= min(160 * max(-(-max(lengths) // 160) + MARGIN + 2, 66), 160 * WINDOW)
+    for name in whole:  # on the machine that this was written on they are bit for bit the same
+        torch.testing.assert_close(short[name], whole[name], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("frames, margin", [(101, 0), (101, 1), (100, 0)])

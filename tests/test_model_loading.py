@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from helpers import load_captions
 from helpers.captioning.captions import caption
+from helpers.chat import AudioFlamingo3DataCollator
 from helpers.model import loading
 from helpers.model.architecture import TINY_FOLDER
 from helpers.tiny import NEW_SOUNDS, captions
 from helpers.tiny.pretraining.clips import NAMES
 from helpers.tiny.scenes import Event, Scene
 from helpers.tiny.sounds import SYNTHESIZERS
-from tools.pretrain import exact_answers, frame_targets, in_style, learning_rate, tokenize
+from tools.pretrain import exact_answers, frame_targets, in_style, learning_rate, parser, tokenize
 
 
 def test_the_shipped_weights_are_small_and_no_pickle(base_model):
@@ -48,6 +50,27 @@ def test_the_base_names_no_new_sound_and_is_wrong_fluently(base_model, processor
     assert all(answer.startswith("The audio clip") for answer in answers)
 
 
+def test_keys_and_values_are_kept_for_captions_and_not_while_training(processor):
+    """Trainer's ``use_cache=False`` reaches the outer configuration alone."""
+    model, clips = loading.load_model(quiet=True), list(load_captions("tiny", "train").take(2))
+    batch = AudioFlamingo3DataCollator(processor)(clips)
+    model.config.use_cache = False
+    assert model(**batch).past_key_values is not None
+    assert model.train()(**batch).past_key_values is None
+
+
+def test_the_head_gets_the_last_positions_in_one_piece_and_scores_them_the_same(processor):
+    model, clips = loading.load_model(quiet=True), list(load_captions("tiny", "train").take(3))
+    stock = type(model).from_pretrained(TINY_FOLDER, dtype=model.dtype).eval()
+    batch, whole = AudioFlamingo3DataCollator(processor, trim_windows=False)(clips), []
+    model.lm_head.register_forward_hook(lambda head, args, logits: whole.append(args[0].is_contiguous()))
+    with torch.no_grad():
+        ours, theirs = model(**batch), stock(**batch)
+    assert whole == [True] and ours.logits.shape[:2] == batch["labels"].shape
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
+
+
 def test_every_sound_tells_itself_from_every_other():
     """The encoder's tags on clips of a single sound, written down by the recipe."""
     table = json.loads((TINY_FOLDER / "confusions.json").read_text())
@@ -61,6 +84,13 @@ def test_the_written_result_of_pretraining_meets_the_bars():
     result = json.loads((TINY_FOLDER / "pretraining.json").read_text())
     assert result["exact_long_answers"] >= 0.85 and result["exact_tags"] >= 0.8
     assert result["captions_in_audiocaps_style"] == 0.0
+
+
+def test_the_shipped_weights_are_what_the_recipe_makes_within_its_time():
+    written, recipe = json.loads((TINY_FOLDER / "pretraining.json").read_text()), vars(parser().parse_args([]))
+    for name in ("clips", "encoder_steps", "answer_steps"):
+        assert written[name] == recipe[name], name
+    assert "2 threads" in written["machine"] and written["total_seconds"] <= 45 * 60
 
 
 def test_the_base_samples_by_habit_as_the_hub_checkpoint_does(base_model):

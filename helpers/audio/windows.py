@@ -5,9 +5,13 @@ work is on padding. Nothing that is kept depends on it. Attention masks it, and 
 look no further than two frames past the clip. So what lies behind those two frames is cut off, and the outputs are
 equal (2e-15 apart in float64, ``tests/test_audio_windows.py``). A clip of several windows has a full one: nothing is
 cut off then.
+
+Nor has the spectrogram of that padding to be computed (`samples_needed`): it is silence, as quiet as a frame can be, so
+the scale, which comes from the loudest frame, is the clip's own with the padding or without.
 """
 
 import threading
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,13 +23,12 @@ from transformers.processing_utils import ProcessorMixin
 MARGIN = 2
 """Frames kept after the longest clip. The last position that is heard sees one frame ahead in the second convolution,
 and that frame one more in the first."""
+FEWEST = 64
+"""Frames whose spectrogram is computed at least. A product with fewer may round its last digit in another way."""
 
 
 def trim_windows(inputs: Any) -> Any:
     """Cut the features of a batch down to its longest clip plus `MARGIN`.
-
-    The features have to be computed on whole windows first, as the processor does: their scale comes from the loudest
-    frame, padding included.
 
     Args:
         inputs: what the processor gives: ``input_features`` ``(W, mel bins, frames)`` and ``input_features_mask``
@@ -40,6 +43,22 @@ def trim_windows(inputs: Any) -> Any:
     inputs["input_features"] = features[..., :frames].contiguous()
     inputs["input_features_mask"] = mask[..., :frames].contiguous()
     return inputs
+
+
+def samples_needed(processor: ProcessorMixin, clips: Sequence) -> int:
+    """Samples to pad the longest of some clips to, for features that hold all that `trim_windows` keeps.
+
+    Args:
+        processor: one that `can_trim`.
+        clips: samples, one-dimensional.
+
+    Returns:
+        A multiple of the hop, at most a window. The last frame that is kept has its whole FFT inside.
+    """
+    extractor = processor.feature_extractor
+    hop, reach = extractor.hop_length, extractor.n_fft // 2
+    frames = max(-(-max(map(len, clips)) // hop) + MARGIN, FEWEST)
+    return min(hop * (frames + -(-reach // hop)), extractor.n_samples)
 
 
 def can_trim(processor: ProcessorMixin) -> bool:

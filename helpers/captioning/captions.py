@@ -10,7 +10,7 @@ from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
-from helpers.audio.windows import accept_trimmed, trim_windows
+from helpers.audio.windows import accept_trimmed
 from helpers.captioning.decoding import GREEDY
 from helpers.captioning.overflow import check_scores
 from helpers.chat import check_text, encode_chats, longest_clip, make_chat
@@ -42,9 +42,7 @@ def in_batches(clips: Sequence, batch_size: int) -> list[Sequence]:
 
 def encode_questions(model, processor: ProcessorMixin, chats: list[list[dict]]) -> BatchFeature:
     """Checked chats that end in a user's turn as what ``model.generate`` takes: see `encode_chats`."""
-    inputs = encode_chats(processor, chats, ask=True)
-    if accept_trimmed(model):
-        trim_windows(inputs)
+    inputs = encode_chats(processor, chats, ask=True, trim=accept_trimmed(model))
     # Floats take the model's dtype, integers keep theirs: that is what BatchFeature.to does with both arguments.
     return inputs.to(model.device, model.dtype)
 

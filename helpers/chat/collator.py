@@ -10,7 +10,6 @@ from transformers.processing_utils import ProcessorMixin
 
 from helpers.audio.samples import as_samples
 from helpers.audio.table import CaptionError
-from helpers.audio.windows import can_trim, trim_windows
 from helpers.chat.messages import check_chat, check_text, make_chat
 from helpers.chat.tokens import IGNORED, encode_chats
 from helpers.families import family_of
@@ -67,9 +66,7 @@ class AudioFlamingo3DataCollator:
         if not examples:
             raise CaptionError("The batch holds no examples: give the collator at least one.")
         chats = [self.chat(example, number) for number, example in enumerate(examples)]
-        batch = dict(encode_chats(self.processor, chats))
-        if self.trim_windows and can_trim(self.processor):
-            trim_windows(batch)
+        batch = dict(encode_chats(self.processor, chats, trim=self.trim_windows))
         if self.trim_logits and family_of(self.processor).keeps_logits:
             # One more position than the first answer begins at: its logits predict the answer's first token.
             labels = batch.pop("labels")

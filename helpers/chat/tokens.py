@@ -18,6 +18,7 @@ import torch
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from helpers.audio.windows import can_trim, samples_needed, trim_windows
 from helpers.families import family_of
 
 IGNORED = -100
@@ -97,13 +98,16 @@ def _template_ids(processor: ProcessorMixin, piece: str, clip_ids: list[int]) ->
     return ids
 
 
-def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool = False) -> BatchFeature:
+def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool = False,
+                 trim: bool = False) -> BatchFeature:
     """A batch of chats, padded on the left, with the log-mel features of their clips.
 
     Args:
         processor: an AF3 processor.
         chats: ``B`` chats as from `check_chat`, with one clip each.
         ask: open the assistant's turn at the end of each, for the model to go on; there are no labels then.
+        trim: features no longer than the longest clip needs, where the processor allows it (see
+            `helpers.audio.windows`).
 
     Returns:
         ``input_ids``, ``attention_mask``: ``(B, L)`` int64; ``input_features``: ``(W, mel bins, frames)`` float32, one
@@ -115,9 +119,13 @@ def encode_chats(processor: ProcessorMixin, chats: list[list[dict]], ask: bool =
     """
     clips = [item["audio"] for chat in chats for message in chat for item in message["content"]
              if item["type"] == "audio"]
+    trim = trim and can_trim(processor)
     # Nothing but placeholders: as many as the encoder gives frames, which the processor knows, and the features.
     heard = processor(text=[processor.audio_token] * len(clips), audio=clips, return_tensors="pt",
-                      text_kwargs={"padding": True, "padding_side": "left"})
+                      text_kwargs={"padding": True, "padding_side": "left"},
+                      audio_kwargs={"max_length": samples_needed(processor, clips)} if trim else {})
+    if trim:
+        trim_windows(heard)
     rows = zip(chats, heard["input_ids"], heard["attention_mask"], strict=True)
     encoded = [encode_chat(processor, chat, ids[mask == 1].tolist(), ask) for chat, ids, mask in rows]
     width = max(len(ids) for ids, _ in encoded)

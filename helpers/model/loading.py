@@ -116,8 +116,7 @@ def load_model(model_id: str = TINY, *, device: str | None = None, dtype: torch.
             raise NotEnoughMemory(f"{model_id} does not fit on {hardware.device} in {dtype_name(hardware.dtype)}: "
                                   "close other programs and kernels, or load it with device=\"cpu\". A merge needs no "
                                   "GPU, and the merged folder can be loaded in 4 bits and served.") from None
-    spare_audio_tower(model)
-    accept_trimmed(model)
+    spare_work(model)
     if is_quantized(model):
         check_quantized(model)
         # On CPUs with bfloat16 units (AVX512-BF16) bitsandbytes repacks each matrix in eval mode, for a kernel without
@@ -154,6 +153,14 @@ def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: 
     return model
 
 
+def spare_work(model: PreTrainedModel) -> None:
+    """Let a model of the library's do nothing that nobody needs. What it answers and learns stays the same."""
+    spare_audio_tower(model)
+    spare_cache(model)
+    spare_head(model)
+    accept_trimmed(model)
+
+
 def spare_audio_tower(model: PreTrainedModel) -> None:
     """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
 
@@ -162,6 +169,25 @@ def spare_audio_tower(model: PreTrainedModel) -> None:
     nothing. With no input layer to name, it is passed over; the token embeddings are enough.
     """
     model.model.audio_tower.get_input_embeddings = lambda: None
+
+
+def spare_cache(model: PreTrainedModel) -> None:
+    """Keep no keys and values for later while the model is in training mode: there is no later.
+
+    `Trainer` means to see to that, but says so in the model's own configuration; the language model looks into its own.
+    """
+    def without(language_model: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return args, {**kwargs, "use_cache": False} if language_model.training else kwargs
+
+    model.model.language_model.register_forward_pre_hook(without, with_kwargs=True)
+
+
+def spare_head(model: PreTrainedModel) -> None:
+    """Multiply the last positions of all clips by the output head at once.
+
+    They are a slice of all positions, and PyTorch reads the head's whole matrix once for each clip of such a slice.
+    """
+    model.lm_head.register_forward_pre_hook(lambda head, args: (args[0].contiguous(), *args[1:]))
 
 
 def _relative(folder: Path) -> str:

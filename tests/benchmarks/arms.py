@@ -9,7 +9,7 @@ from transformers import Trainer
 
 from helpers.audio.captions import load_captions
 from helpers.chat import AudioFlamingo3DataCollator
-from helpers.model.loading import load_model, load_processor
+from helpers.model.loading import load_model, load_processor, spare_work
 from helpers.profiles import Profile
 from helpers.training.guard import TrainingGuard
 from helpers.training.recipe import make_trainer, training_arguments
@@ -34,6 +34,7 @@ def _guide_labels(profile: Profile, model, processor, output: Path, train, **ove
 
 
 def _course(profile: Profile, model, processor, output: Path, train, **overrides) -> Trainer:
+    spare_work(model)  # as `load_model` does; it does not load the mid-size model
     return make_trainer(profile, model, processor, output, train=train, **overrides)
 
 

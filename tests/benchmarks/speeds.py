@@ -12,7 +12,7 @@ from transformers import set_seed
 from helpers.audio.captions import load_captions
 from helpers.captioning.captions import caption
 from helpers.chat import make_chat
-from helpers.model.loading import load_model, load_processor
+from helpers.model.loading import load_model, load_processor, spare_work
 from helpers.profiles import get_profile
 from helpers.training.recipe import lora_config
 from tests.benchmarks import mid_size
@@ -63,9 +63,12 @@ def captioning_mid_size(*, clips: int, tokens: int, repeats: int) -> dict:
     set_seed(0)
     processor = mid_size.build_processor()
     profile, sounds = get_profile("full"), [clip["audio"]["array"] for clip in mid_size.make_clips(clips, "test")]
-    models = {name: get_peft_model(mid_size.build_model(processor), config(profile)).eval()
-              for name, config in (("guide", guide_lora_config), ("course", lora_config))}
-    models["merged"] = get_peft_model(mid_size.build_model(processor), lora_config(profile)).merge_and_unload().eval()
+    plain = {name: mid_size.build_model(processor).eval() for name in ("guide", "course", "merged")}
+    for name in ("course", "merged"):
+        spare_work(plain[name])  # as `load_model` does
+    models = {name: get_peft_model(model, (guide_lora_config if name == "guide" else lora_config)(profile)).eval()
+              for name, model in plain.items()}
+    models["merged"] = models["merged"].merge_and_unload()
     length = {"max_new_tokens": tokens, "min_new_tokens": tokens}
 
     def guide(sounds: list) -> None:
