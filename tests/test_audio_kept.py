@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, Features, Value
 from hub_client import Client, environment
-from hub_rows import audiocaps_like, rows_read
+from hub_rows import GROUP, audiocaps_like, rows_read
 
 from helpers.audio import kept as kept_clips
 
@@ -67,6 +67,13 @@ def test_the_oldest_goes_where_there_is_too_much(cache, monkeypatch):
     monkeypatch.setattr(kept_clips, "MOST_BYTES", sum(file.stat().st_size for file in files))
     newest = kept_clips.keep("owner/data", "train-2", "abc", rows(2), FEATURES)
     assert sorted(cache.rglob("*.parquet")) == sorted([files[1], newest])
+
+
+def test_nothing_larger_than_all_that_may_be_kept_is_written(cache, monkeypatch):
+    monkeypatch.setattr(kept_clips, "MOST_BYTES", 60_000)
+    with pytest.raises(kept_clips.TooMuch, match="^The clips of owner/data .* take more than .* the first 100 already"):
+        kept_clips.keep("owner/data", "train-500", "abc", rows(120) + rows(120), FEATURES)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 @pytest.fixture
@@ -166,6 +173,37 @@ def test_what_notebook_06_uses_crosses_the_network_once(hub, files, learner):
     hub.requests.clear()
     assert clips == ran(learner, f"result = {chosen}")
     assert rows_read(hub.requests, files) == 0
+
+
+def test_clips_about_a_word_are_found_by_their_captions_alone(hub, files, learner):
+    """Notebook 01 looks for a frog in the validation split: all captions, and the audio of the one clip it plays."""
+    found = ran(learner, """
+(clip,) = group_references(load_captions(profile.dataset_id, 'test'), 1, word='CLIP 7, text 3')
+result = [clip['caption'], len(clip['references']), len(clip['audio']['array'])]
+""")
+    assert found == ["Clip 7, text 3", 5, 8_000], "that caption, of all five"
+    assert rows_read(hub.requests, files) <= GROUP, "the rows of its group up to this one, at most"
+    hub.requests.clear()
+    streamed = "group_references(load_captions(profile.dataset_id, 'test').take(900), 1, word='clip 7, text 3')[0]"
+    assert ran(learner, f"result = {streamed}['caption']") == "Clip 7, text 3"
+    assert ran(learner, "result = group_references(load_captions(profile.dataset_id, 'test'), 1, word='a/frog?')") == []
+
+
+def test_of_two_processes_one_reads_and_the_other_waits(hub, files, tmp_path):
+    data = hub.add(f"tests/kept-{len(hub.repositories)}", files, "dataset")
+    processes = [Client(environment(hub.endpoint, tmp_path)) for _ in range(2)]
+    try:
+        for process in processes:
+            ran(process, "from helpers import load_captions")
+        hub.requests.clear()
+        code = f"result = [row['caption'] for row in load_captions({data.id!r}, keep=150)]"
+        with ThreadPoolExecutor(2) as pool:
+            texts = list(pool.map(lambda process: ran(process, code), processes))
+    finally:
+        for process in processes:
+            process.close()
+    assert texts[0] == texts[1] == [f"Clip {number}, text 0" for number in range(150)]
+    assert 150 <= rows_read(hub.requests, files) <= 1.1 * 150
 
 
 def test_a_wrong_split_is_named_where_clips_are_kept_too(learner):

@@ -14,7 +14,7 @@ from datasets import Audio, Dataset, IterableDataset, get_dataset_split_names, l
 from helpers.audio.folder import columns_of
 from helpers.audio.kept import first_rows
 from helpers.audio.listing import check_rows, list_recordings
-from helpers.audio.references import clips_with_references
+from helpers.audio.references import clips_with_references, gather
 from helpers.audio.samples import load_audio
 from helpers.hub import hub_access, is_hub_id
 from helpers.profiles import SAMPLING_RATE, TINY
@@ -122,7 +122,7 @@ def _load_folder(folder: Path, split: str) -> IterableDataset:
     return clips.to_iterable_dataset()
 
 
-def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dict]:
+def group_references(rows: Iterable[dict], clips: int | None = None, word: str | None = None) -> list[dict]:
     """One example a clip, with everything that people wrote about it in ``references``.
 
     AudioCaps' validation and test splits have five captions a clip, as five rows that share ``youtube_id`` and
@@ -132,23 +132,16 @@ def group_references(rows: Iterable[dict], clips: int | None = None) -> list[dic
     Args:
         rows: from `load_captions`, or a list of examples; without these two columns each row is a clip of its own.
         clips: keep the first so many clips (default: all) with all of their captions.
+        word: only clips of which a caption has this word; that caption becomes the clip's ``caption``.
 
     Returns:
         The clips in the order in which they first appear: each its first row plus ``references``, one or more texts.
         A whole split of the Hub is not streamed for that: see `clips_with_references`.
     """
-    if hasattr(rows, "on_hub") and (whole := clips_with_references(*rows.on_hub, clips)) is not None:
+    if hasattr(rows, "on_hub") and (whole := clips_with_references(*rows.on_hub, clips, word)) is not None:
         return [{**row, "audio": DecodedAudio().decode_example(row["audio"])} for row in whole]
     if isinstance(rows, IterableDataset):
         rows = rows.cast_column("audio", DecodedAudio(decode=False))
-    found: dict = {}
-    for number, row in enumerate(rows):
-        key = (row["youtube_id"], row.get("start_time")) if row.get("youtube_id") else number
-        if key not in found:
-            if clips is not None and len(found) >= clips:
-                continue
-            found[key] = {**row, "references": []}
-        found[key]["references"] += row.get("references") or [row["caption"]]
     decode = DecodedAudio().decode_example
-    return [{**row, "audio": decode(row["audio"]) if "bytes" in row["audio"] else row["audio"]}
-            for row in found.values()]
+    return [{**clip, "audio": decode(clip["audio"]) if "bytes" in clip["audio"] else clip["audio"]}
+            for _, clip in gather(rows, clips, word)]

@@ -19,10 +19,13 @@ from helpers.tiny.dataset import cache_folder
 from helpers.tiny.shards import digest
 
 MOST_BYTES = 10 * 10**9
-"""Of all that is kept together; the oldest goes first. About 11,000 clips of AudioCaps."""
-
+"""Of all that is kept together; the oldest goes first, and no file is larger. About 11,000 clips of AudioCaps."""
 ROWS = 50
 """Rows written together: of AudioCaps 45 MB in memory."""
+
+
+class TooMuch(ValueError):
+    """Clips that take more room than the course keeps in all."""
 
 
 def kept_or_read(source: str, name: str, read: Callable[[str], tuple[Iterable[dict], Features] | None]) -> Path | None:
@@ -74,6 +77,9 @@ def keep(source: str, name: str, revision: str, rows: Iterable[dict], features: 
 
     Returns:
         The file; beside it lies its record: size, SHA-256, rows.
+
+    Raises:
+        TooMuch: more than `MOST_BYTES`; nothing is kept.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -88,6 +94,10 @@ def keep(source: str, name: str, revision: str, rows: Iterable[dict], features: 
                 if len(piece) == ROWS:
                     writer.write_table(pa.Table.from_pylist(piece, schema=features.arrow_schema))
                     count, piece = count + len(piece), []
+                    if fresh.stat().st_size > MOST_BYTES:
+                        raise TooMuch(f"The clips of {source} that were asked for take more than the "
+                                      f"{MOST_BYTES / 1e9:g} GB that the course keeps: the first {count:,} already do. "
+                                      "Ask for fewer, or for the whole split, which is streamed and not kept.")
             writer.write_table(pa.Table.from_pylist(piece, schema=features.arrow_schema))
         record = {"rows": count + len(piece), "bytes": fresh.stat().st_size, "sha256": digest(fresh)}
         _record(file).unlink(missing_ok=True)
@@ -126,7 +136,7 @@ def first_rows(source: str, split: str, count: int, load: Callable[[str], Iterab
         load: given the commit, opens the split.
 
     Raises:
-        HubError, OSError: as from `kept_or_read`.
+        HubError, OSError, TooMuch: as from `kept_or_read` and `keep`.
     """
     def read(revision: str) -> tuple[Iterable[dict], Features]:
         stream = load(revision).cast_column("audio", Audio(decode=False))

@@ -7,7 +7,8 @@ last one needed; so this is about a row a clip where the rows of a clip lie scat
 they follow one another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from itertools import islice
 
 from datasets import Audio, Features, List, Value, load_dataset_builder
@@ -18,8 +19,13 @@ BUFFER = 2 * 2**20
 """Bytes of audio in one request: two clips of AudioCaps."""
 
 
-def clips_with_references(source: str, split: str, clips: int | None) -> list[dict] | None:
+def clips_with_references(source: str, split: str, clips: int | None, word: str | None = None) -> list[dict] | None:
     """The first ``clips`` clips of a split (default: all), undecoded, each with its ``references``; kept for later.
+
+    Args:
+        source, split: where they are.
+        clips: how many.
+        word: only clips with a caption that has it.
 
     Returns:
         Rows as they are on the Hub plus ``references``; ``None`` where the data set is not made of Parquet files with
@@ -39,10 +45,37 @@ def clips_with_references(source: str, split: str, clips: int | None) -> list[di
         if not {"youtube_id", "caption", "audio"} <= set(files.features):
             return None
         features = Features({**files.features, "audio": Audio(decode=False), "references": List(Value("string"))})
-        return while_fetching(files.clips(clips), source, clips), features
+        return while_fetching(files.clips(clips, word), source, clips), features
 
-    file = kept_or_read(source, f"{split}-references-{clips or 'all'}", read)
+    name = f"{split}-references-{clips or 'all'}"
+    if word:
+        name += f"-{blake2b(word.encode(), digest_size=8).hexdigest()}"  # a word may hold what no file name may
+    file = kept_or_read(source, name, read)
     return None if file is None else pq.read_table(file).to_pylist()
+
+
+def gather(rows: Iterable[dict], wanted: int | None = None, word: str | None = None) -> list[tuple[int, dict]]:
+    """Rows put together by clip, which is what shares ``youtube_id`` and ``start_time``; others are a clip each.
+
+    Args:
+        rows: each with ``caption``, or with ``references``.
+        wanted: how many clips (default: all).
+        word: only clips of which a caption has it, in capitals or not; that caption becomes the clip's ``caption``.
+
+    Returns:
+        Number of the first row, and that row with all ``references``; in the order in which the clips first appear.
+    """
+    found: dict = {}
+    for number, row in enumerate(rows):
+        key = (row["youtube_id"], row.get("start_time")) if row.get("youtube_id") else number
+        _, clip = found.setdefault(key, (number, {**row, "references": []}))
+        clip["references"] += row.get("references") or [row["caption"]]
+    clips = list(found.values())
+    if word is not None:
+        having = [(number, clip, [text for text in clip["references"] if word.lower() in text.lower()])
+                  for number, clip in clips]
+        clips = [(number, {**clip, "caption": texts[0]}) for number, clip, texts in having if texts]
+    return clips[:wanted]
 
 
 class _Files:
@@ -60,23 +93,19 @@ class _Files:
                        for file, texts in zip(opened, self.texts, strict=True)]
         self.features = Features.from_arrow_schema(self.texts[0].schema_arrow)
 
-    def clips(self, wanted: int | None) -> Iterator[dict]:
+    def clips(self, wanted: int | None, word: str | None = None) -> Iterator[dict]:
         """Clips in the order in which they first appear, which is the order of the files."""
-        found: dict[tuple, dict] = {}
-        groups: dict[tuple[int, int], dict[int, tuple]] = {}
         columns = [name for name in self.features if name != "audio"]
-        for number, file in enumerate(self.texts):
-            for group in range(file.num_row_groups):
-                for place, row in enumerate(file.read_row_group(group, columns=columns).to_pylist()):
-                    key = (row["youtube_id"], row.get("start_time"))
-                    if key not in found:
-                        if wanted is not None and len(found) >= wanted:
-                            continue
-                        found[key] = {**row, "references": []}
-                        groups.setdefault((number, group), {})[place] = key
-                    found[key]["references"].append(row["caption"])
+        rows = [(number, group, place, row) for number, file in enumerate(self.texts)
+                for group in range(file.num_row_groups)
+                for place, row in enumerate(file.read_row_group(group, columns=columns).to_pylist())]
+        found = gather([row for *_, row in rows], wanted, word)
+        groups: dict[tuple[int, int], dict[int, dict]] = {}
+        for index, clip in found:
+            number, group, place, _ = rows[index]
+            groups.setdefault((number, group), {})[place] = clip
         for (number, group), chosen in groups.items():
-            rows = self.sounds[number].iter_batches(1, row_groups=[group], columns=["audio"])
-            for place, row in enumerate(islice(rows, max(chosen) + 1)):
+            sounds = self.sounds[number].iter_batches(1, row_groups=[group], columns=["audio"])
+            for place, sound in enumerate(islice(sounds, max(chosen) + 1)):
                 if place in chosen:
-                    yield {**found[chosen[place]], "audio": row["audio"][0].as_py()}
+                    yield {**chosen[place], "audio": sound["audio"][0].as_py()}
