@@ -84,7 +84,7 @@ def plan_run(
     checkpointing: bool,
     gpu: str,
     price_per_hour: float = 1.0,
-    utilisation: float = 0.3,
+    utilisation: float = 0.1,
 ) -> Plan:
     """Count a run of the profile's steps, with other numbers.
 
@@ -164,7 +164,7 @@ def calculator(profile: Profile) -> Panel:
             tooltip="what an hour of the GPU costs", **label
         ),
         "utilisation": ipywidgets.BoundedFloatText(
-            value=0.3, min=0.01, max=1, step=0.05, description="share of its peak",
+            value=0.1, min=0.01, max=1, step=0.05, description="share of its peak",
             tooltip="how much of the GPU's peak rate the run reaches", **label
         ),
     }
