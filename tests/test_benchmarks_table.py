@@ -36,6 +36,7 @@ def _figures() -> dict:
         "rows": {"03": {"used": 100, "read": 109.6}, "06": {"used": 20, "read": 30.0}},
         "tiny": {"arms": {"guide": guide[:1], "guide labels": guide, "course": course, "full": course[:1]},
                  "literal": slow},
+        "labels": {"steps": {"30": {"guide labels": guide, "course": course}}},
         "streaming": {"runs": [{"clips": 100, "seconds": 2.0, "peak": 5e8},
                                {"clips": 1000, "seconds": 10.0, "peak": 6e8},
                                {"clips": 10_000, "seconds": 100.0, "peak": 9e8}]},
@@ -59,6 +60,7 @@ def test_rows_ratios_and_verdicts(results):
     assert rows["mid-size model: seconds a step, against the guide's labels with this course's LoRA"].ratio == "0.50"
     labels = rows[LABELS]
     assert labels.cells[1:] == ("0.45", "0.85", "+0.40 (+0.30, +0.50)", "at least +0.2, ahead for every seed", "yes")
+    assert rows[f"{LABELS}, after 30 steps"].ratio == "+0.40 (+0.30, +0.50)"
     (memory,) = [row for row in rows.values() if row.measure.startswith("streaming") and "memory" in row.measure]
     assert memory.ratio == "1.50" and memory.met is False
     (batched,) = [row for row in rows.values() if "caption`" in row.measure]

@@ -17,6 +17,8 @@ from tests.benchmarks.hub import count_rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SEEDS = (0, 1)
+FEWER_STEPS = (30, 60, 120)
+"""Of the tiny profile's 300."""
 FULL_RATE = 5e-4
 """Learning rate of full fine-tuning, as in `tests.benchmarks.world`; it breaks at the adapter's."""
 
@@ -108,12 +110,14 @@ def tiny_settings(quick: bool) -> dict:
     }
 
 
-def _pair(run: Runner, quick: bool, seed: int, arms: Sequence[str]) -> list[dict]:
-    """Two arms of one seed on the tiny model, side by side."""
+def _pair(run: Runner, quick: bool, seed: int, arms: Sequence[str], **changed) -> list[dict]:
+    """Two arms of one seed on the tiny model, side by side; ``changed``: of the settings that all arms share."""
     rates = {"full": FULL_RATE}
     usual = get_profile("tiny").learning_rate
-    return run.side_by_side(*({"job": "train", "title": f"tiny model, {arm}, seed {seed}", "arm": arm, "seed": seed,
-                               "learning_rate": rates.get(arm, usual), **tiny_settings(quick)} for arm in arms))
+    settings = {**tiny_settings(quick), **changed}
+    return run.side_by_side(*({"job": "train", "title": f"tiny model, {arm}, {settings['steps']} steps, seed {seed}",
+                               "arm": arm, "seed": seed, "learning_rate": rates.get(arm, usual), **settings}
+                              for arm in arms))
 
 
 def tiny(run: Runner, quick: bool) -> dict:
@@ -134,6 +138,18 @@ def tiny(run: Runner, quick: bool) -> dict:
                   seed=SEEDS[0], literal=True, threads=1, learning_rate=rate,
                   **{**tiny_settings(quick), "steps": 4, "captions": False, "held_out": []})
     return {"settings": settings, "arms": arms, "literal": literal}
+
+
+def labels(run: Runner, quick: bool) -> dict:
+    """What labels on the answer alone gain on the way: the course and the guide's labels after fewer steps.
+
+    Each number of steps is a whole training, with its own decay of the learning rate.
+    """
+    arms, found = ("guide labels", "course"), {}
+    for steps in (4,) if quick else FEWER_STEPS:
+        pairs = [_pair(run, quick, seed, arms, steps=steps) for seed in (SEEDS[:1] if quick else SEEDS)]
+        found[str(steps)] = dict(zip(arms, map(list, zip(*pairs, strict=True)), strict=True))
+    return {"steps": found}
 
 
 # --------------------------------------------------------------------------------------------------------- streaming
@@ -193,6 +209,6 @@ def rows(run: Runner, quick: bool) -> dict:
 
 PARTS: dict[str, Callable[[Runner, bool], dict]] = {
     "mid-size": mid_size, "mid-size-captions": captioning_mid_size, "operations": operations, "rows": rows,
-    "tiny": tiny, "streaming": streaming, "captioning": captioning,
+    "tiny": tiny, "labels": labels, "streaming": streaming, "captioning": captioning,
 }
 """Name -> measurement: ``(runner, quick) -> figures`` as plain JSON."""

@@ -103,6 +103,21 @@ def _rows_rows(figures: dict) -> list[Row]:
                 found["read"] <= 1.1 * found["used"]) for name, found in figures.items()]
 
 
+def _matching_row(arms: dict, arm: str, title: str, bar: float | None = None) -> Row:
+    other = _held_out(arms[arm], "matching")
+    course = _held_out(arms["course"], "matching")[: len(other)]
+    ahead = [ours - theirs for ours, theirs in zip(course, other, strict=True)]
+    return Row(f"tiny model: captions right in events and order, against {title}", f"{_mean(other):.2f}",
+               f"{_mean(course):.2f}", f"{_mean(ahead):+.2f} ({', '.join(f'{gap:+.2f}' for gap in ahead)})",
+               f"at least +{bar}, ahead for every seed" if bar else "",
+               _mean(ahead) >= bar and min(ahead) > 0 if bar else None)
+
+
+def _labels_rows(figures: dict) -> list[Row]:
+    return [_matching_row(arms, "guide labels", f"the guide's labels, same LoRA, after {steps} steps")
+            for steps, arms in figures["steps"].items()]
+
+
 def _tiny_rows(figures: dict) -> list[Row]:
     arms = figures["arms"]
     seeds = min(map(len, arms.values()))
@@ -114,17 +129,8 @@ def _tiny_rows(figures: dict) -> list[Row]:
             _seconds(literal), _seconds(ours), f"{ours / literal:.2f}"),
         _loss_row("tiny model", same),
     ]
-    for arm, title, bar in (("guide labels", "the guide's labels, same LoRA", 0.2),
-                            ("guide", "the guide's whole recipe", None)):
-        other = _held_out(arms[arm], "matching")
-        course = _held_out(arms["course"], "matching")[: len(other)]
-        ahead = [ours - theirs for ours, theirs in zip(course, other, strict=True)]
-        rows.append(Row(
-            f"tiny model: captions right in events and order, against {title}", f"{_mean(other):.2f}",
-            f"{_mean(course):.2f}", f"{_mean(ahead):+.2f} ({', '.join(f'{gap:+.2f}' for gap in ahead)})",
-            f"at least +{bar}, ahead for every seed" if bar else "",
-            _mean(ahead) >= bar and min(ahead) > 0 if bar else None,
-        ))
+    rows += [_matching_row(arms, "guide labels", "the guide's labels, same LoRA", 0.2),
+             _matching_row(arms, "guide", "the guide's whole recipe")]
     for key, title in (("event_f1", "event F1"), ("cider_d", "CIDEr-D")):
         other, ours = (_mean(_held_out(same[arm], key)) for arm in ("guide", "course"))
         rows.append(Row(f"tiny model: {title}", f"{other:.2f}", f"{ours:.2f}", f"{ours / other:.2f}" if other else ""))
@@ -157,7 +163,8 @@ def _captioning_rows(figures: dict) -> list[Row]:
 
 ROWS: dict[str, Callable[[dict], list[Row]]] = {
     "mid-size": _mid_size_rows, "mid-size-captions": _mid_size_captions_rows, "operations": _operations_rows,
-    "rows": _rows_rows, "tiny": _tiny_rows, "streaming": _streaming_rows, "captioning": _captioning_rows,
+    "rows": _rows_rows, "tiny": _tiny_rows, "labels": _labels_rows, "streaming": _streaming_rows,
+    "captioning": _captioning_rows,
 }
 
 
