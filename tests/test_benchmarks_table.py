@@ -27,6 +27,7 @@ def _figures() -> dict:
     """Round numbers, made up, so that every ratio can be told in one's head."""
     slow, half = _arm(4.0, 2e9, loss=3.0), _arm(2.0, 1e9, loss=3.0)
     fast = _arm(1.0, 4e8, loss=1.5)
+    slow["alive"], fast["alive"] = 1.5e9, 3e8
     guide, course = ([_arm(1.0, 1e8, loss=1.0, matching=share, event_f1=0.8, cider_d=2.0) for share in shares]
                      for shares in ((0.5, 0.4), (0.8, 0.9)))
     return {
@@ -57,6 +58,7 @@ def test_rows_ratios_and_verdicts(results):
     assert rows["mid-size model: seconds a step"].cells[1:] == ("4.00 s", "1.00 s", "0.25", "at most 0.22", "no")
     assert rows["mid-size model: peak memory above the loaded model"].cells[1:] == (
         "2.00 GB", "400 MB", "0.20", "at most 0.2", "yes")
+    assert rows["mid-size model: of that memory, what is alive at the peak"].cells[1:4] == ("1.50 GB", "300 MB", "0.20")
     assert rows["mid-size model: seconds a step, against the guide's labels with this course's LoRA"].ratio == "0.50"
     labels = rows[LABELS]
     assert labels.cells[1:] == ("0.45", "0.85", "+0.40 (+0.30, +0.50)", "at least +0.2, ahead for every seed", "yes")
@@ -147,7 +149,7 @@ def test_every_part_asks_for_measurements_that_there_are(name, quick, monkeypatc
     class Asked(parts.Runner):
         def __call__(self, job, title, repeat=0, environment=None, threads=None, **options):
             inspect.signature(jobs.JOBS[job]).bind(**options)
-            return {"clips": 1}
+            return {"clips": 1, "memory": 1}
 
     monkeypatch.setattr(hub, "audiocaps_like", lambda: {})
     assert json.dumps(parts.PARTS[name](Asked(), quick))

@@ -24,7 +24,7 @@ from helpers.hub import is_hub_id
 from helpers.model.checkpointing import choose_checkpointing
 from helpers.model.hardware import distributed_rank, loader_workers, precision_arguments
 from helpers.model.loading import load_model, load_processor
-from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
+from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter, spare_dropout
 from helpers.model.record import adapter_record
 from helpers.profiles import SAMPLING_RATE, Profile
 from helpers.systems import alone
@@ -163,8 +163,9 @@ def make_trainer(profile: Profile, model, processor: ProcessorMixin, output: Pat
     if isinstance(evaluation, IterableDataset):
         evaluation = ClipStream(evaluation, arguments.eval_batch_size * arguments.world_size)
     set_seed(arguments.seed)  # an adapter's first matrices are random
-    return Trainer(model=get_peft_model(model, lora_config(profile)), args=arguments, train_dataset=train,
-                   eval_dataset=evaluation, data_collator=collator, callbacks=callbacks)
+    adapted = spare_dropout(get_peft_model(model, lora_config(profile)))
+    return Trainer(model=adapted, args=arguments, train_dataset=train, eval_dataset=evaluation, data_collator=collator,
+                   callbacks=callbacks)
 
 
 _DEMANDED = ("learning_rate", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha", "lora_dropout")

@@ -64,6 +64,13 @@ def _cost_rows(title: str, arms: dict, arm: str = "guide", against: str = "", ti
     return rows
 
 
+def _alive_row(arms: dict) -> Row:
+    """Bytes of tensors at the peak, without the pieces of the heap that were freed; see `parts.GIVE_BACK`."""
+    guide, course = (statistics.median(run["alive"] for run in arms[arm]) for arm in ("guide", "course"))
+    return Row("mid-size model: of that memory, what is alive at the peak", _bytes(guide), _bytes(course),
+               f"{course / guide:.2f}")
+
+
 def _loss_row(title: str, arms: dict) -> Row:
     other, course = (_mean(_held_out(arms[arm], "loss")) for arm in ("guide", "course"))
     return Row(f"{title}: loss on held-out answers after equal steps", f"{other:.3f}", f"{course:.3f}",
@@ -75,6 +82,7 @@ def _mid_size_rows(figures: dict) -> list[Row]:
     return [
         *_cost_rows("mid-size model", arms, time_bar=0.22, memory_bar=0.2),
         *_cost_rows("mid-size model", arms, "guide labels", ", against the guide's labels with this course's LoRA"),
+        _alive_row(arms),
         _loss_row("mid-size model", arms),
     ]
 
