@@ -17,6 +17,7 @@ _HOMES = {
     "audio.samples": ["AudioError", "AudioWarning", "as_samples", "load_audio", "validate_audio"],
     "audio.table": ["CaptionError"],
     "audio.captions": ["group_references", "load_captions"],
+    "audio.kept": ["TooMuch"],
     "audio.folder": ["FolderReport", "read_folder"],
     "audio.sources": ["split_by_source"],
     "audio.order": ["ClipStream"],
@@ -82,7 +83,7 @@ FOR_YOUR_PROJECT = {
     "DESCRIBE_PROMPT", "FolderReport", "hub_access", "HubError", "LANGUAGE_MODEL_TARGETS",
     "last_whole_checkpoint", "NotEnoughMemory", "SAMPLING_RATE", "TrainingError", "validate_audio",
     "true_events", "FAMILIES", "FloatOverflow", "TrainingProgress", "UnknownModel", "accept_trimmed",
-    "choose_checkpointing", "trim_windows",
+    "choose_checkpointing", "trim_windows", "TooMuch",
 }
 """Those that no notebook needs, but your own project may: errors to catch (their sentences say what to do), the
 course's constants, and the parts under `load_audio`, `load_model`, `read_folder` and the training command."""

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from hub_client import Client, environment
 from hub_rows import GROUP, audiocaps_like, rows_read
 
 from helpers.audio import kept as kept_clips
+from helpers.audio.references import gather
 
 FEATURES = Features({"caption": Value("string"), "audio": Audio(decode=False)})
 
@@ -70,10 +72,28 @@ def test_the_oldest_goes_where_there_is_too_much(cache, monkeypatch):
 
 
 def test_nothing_larger_than_all_that_may_be_kept_is_written(cache, monkeypatch):
-    monkeypatch.setattr(kept_clips, "MOST_BYTES", 60_000)
-    with pytest.raises(kept_clips.TooMuch, match="^The clips of owner/data .* take more than .* the first 100 already"):
+    monkeypatch.setattr(kept_clips, "MOST_BYTES", 1_500)
+    with pytest.raises(kept_clips.TooMuch, match=r"^The clips of owner/data .* take more than .* the first \d+ already"):
         kept_clips.keep("owner/data", "train-500", "abc", rows(120) + rows(120), FEATURES)
     assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("word", [None, "clip 7"])
+def test_of_a_stream_the_sounds_of_the_chosen_clips_alone_are_held(word):
+    held = []
+
+    class Row(dict):
+        pass
+
+    def stream():
+        for number in range(300):
+            row = Row(caption=f"Clip {number // 3}, text {number % 3}", youtube_id=f"{number // 3}", audio=None)
+            held.append(weakref.ref(row))
+            yield row
+
+    (clip,) = [clip for _, clip in gather(stream(), 1, word)]
+    assert clip["references"] == [f"Clip {0 if word is None else 7}, text {text}" for text in range(3)]
+    assert sum(row() is not None for row in held) <= 2, "the first, and perhaps the last"
 
 
 @pytest.fixture
@@ -196,14 +216,14 @@ def test_of_two_processes_one_reads_and_the_other_waits(hub, files, tmp_path):
         for process in processes:
             ran(process, "from helpers import load_captions")
         hub.requests.clear()
-        code = f"result = [row['caption'] for row in load_captions({data.id!r}, keep=150)]"
+        code = f"result = [row['caption'] for row in load_captions({data.id!r}, keep=178)]"
         with ThreadPoolExecutor(2) as pool:
             texts = list(pool.map(lambda process: ran(process, code), processes))
     finally:
         for process in processes:
             process.close()
-    assert texts[0] == texts[1] == [f"Clip {number}, text 0" for number in range(150)]
-    assert 150 <= rows_read(hub.requests, files) <= 1.1 * 150
+    assert texts[0] == texts[1] == [f"Clip {number}, text 0" for number in range(178)]
+    assert 178 <= rows_read(hub.requests, files) <= 1.1 * 178, "once, not twice"
 
 
 def test_a_wrong_split_is_named_where_clips_are_kept_too(learner):

@@ -15,6 +15,7 @@ import pytest
 from wrong_answers import WRONG
 
 import helpers
+from helpers.exercises import adapters
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDED = re.compile(r"<summary>Solution</summary>.*?```python\n(.*?)```", re.S)
@@ -152,3 +153,16 @@ def test_a_broken_answer_stops_nothing(world, capsys):
         == "Not tried yet."
     )
     assert "could not be looked at" in said("check_paired", "pair = ('a', 'b')", world, capsys)
+
+
+def test_what_is_said_of_the_recorded_runs_is_true_of_them():
+    """The clinic's reasons and the hints of "whose curve is it?", which a base made anew may contradict."""
+    runs = adapters.recorded_runs()
+    losses = {name: [point["loss"] for point in run["history"]] for name, run in runs.items()}
+    fast, slow, healthy = (losses[name] for name in ("too fast", "too slow", "healthy"))
+    assert fast[-1] > fast[0] and runs["too fast"]["commonest"] == "" and runs["too fast"]["different"] == 1
+    assert min(losses.values(), key=lambda one: one[0]) is fast, "the fastest beginner"
+    assert slow[-1] > 2 * healthy[-1] and slow[-1] < slow[-3] and 0.3 < runs["too slow"]["style"] < 0.95
+    assert losses["shuffled"][0] > healthy[0], "a wrong caption surprises the base more"
+    assert losses["shuffled"][-1] < 2 and runs["shuffled"]["style"] > 0.95 and runs["shuffled"]["f1"] < 0.2
+    assert losses["too loud"] == healthy and runs["too loud"]["f1"] < 0.5 * runs["healthy"]["f1"]

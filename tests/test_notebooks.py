@@ -160,3 +160,11 @@ def test_exercises_in_every_notebook_that_has_checks():
 def test_every_notebook_names_further_reading(name):
     last = text_of(BOOKS[name]["cells"][-1])
     assert len(re.findall(r"^- .*\S", last.split("### Further reading")[1], flags=re.M)) >= 3
+
+
+def test_the_clinics_cases_and_wards_are_all_announced():
+    """A heading was once cut out together with the text before it."""
+    cells = json.loads((ROOT / "notebooks/08_debug_training.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert [int(number) for number in re.findall(r"^### (\d+)\. ", text, re.M)] == list(range(1, 25))
+    assert re.findall(r"^## Ward (\w)", text, re.M) == list("ABCDE")

@@ -68,7 +68,7 @@ def load_captions(source: str | os.PathLike, split: str = "train", keep: int | N
 
     Raises:
         SplitError, FileNotFoundError: there is no such split, or no such folder.
-        HubError: the Hub did not give the data set (see `hub_access`).
+        HubError, TooMuch: the Hub did not give the data set (see `hub_access`), or there is too much to keep.
         CaptionError: the folder's table is missing or incomplete.
     """
     if source == TINY:
@@ -132,7 +132,7 @@ def group_references(rows: Iterable[dict], clips: int | None = None, word: str |
     Args:
         rows: from `load_captions`, or a list of examples; without these two columns each row is a clip of its own.
         clips: keep the first so many clips (default: all) with all of their captions.
-        word: only clips of which a caption has this word; that caption becomes the clip's ``caption``.
+        word: only clips of which a caption has these letters in it; that caption becomes the clip's ``caption``.
 
     Returns:
         The clips in the order in which they first appear: each its first row plus ``references``, one or more texts.

@@ -19,7 +19,8 @@ from helpers.tiny.dataset import cache_folder
 from helpers.tiny.shards import digest
 
 MOST_BYTES = 10 * 10**9
-"""Of all that is kept together; the oldest goes first, and no file is larger. About 11,000 clips of AudioCaps."""
+"""Of all that is kept together, about 11,000 clips of AudioCaps; the oldest goes first. A file that grows larger is not
+kept at all (it is looked at every `ROWS` rows)."""
 ROWS = 50
 """Rows written together: of AudioCaps 45 MB in memory."""
 
@@ -97,7 +98,7 @@ def keep(source: str, name: str, revision: str, rows: Iterable[dict], features: 
                     if fresh.stat().st_size > MOST_BYTES:
                         raise TooMuch(f"The clips of {source} that were asked for take more than the "
                                       f"{MOST_BYTES / 1e9:g} GB that the course keeps: the first {count:,} already do. "
-                                      "Ask for fewer, or for the whole split, which is streamed and not kept.")
+                                      "Ask for fewer.")
             writer.write_table(pa.Table.from_pylist(piece, schema=features.arrow_schema))
         record = {"rows": count + len(piece), "bytes": fresh.stat().st_size, "sha256": digest(fresh)}
         _record(file).unlink(missing_ok=True)

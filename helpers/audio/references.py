@@ -25,14 +25,14 @@ def clips_with_references(source: str, split: str, clips: int | None, word: str 
     Args:
         source, split: where they are.
         clips: how many.
-        word: only clips with a caption that has it.
+        word: only clips with a caption that has it (see `gather`).
 
     Returns:
         Rows as they are on the Hub plus ``references``; ``None`` where the data set is not made of Parquet files with
         the columns ``youtube_id``, ``caption`` and ``audio``.
 
     Raises:
-        HubError, OSError: as from `kept_or_read`.
+        HubError, OSError, TooMuch: as from `kept_or_read` and `keep`.
     """
     import pyarrow.parquet as pq
 
@@ -47,9 +47,9 @@ def clips_with_references(source: str, split: str, clips: int | None, word: str 
         features = Features({**files.features, "audio": Audio(decode=False), "references": List(Value("string"))})
         return while_fetching(files.clips(clips, word), source, clips), features
 
-    name = f"{split}-references-{clips or 'all'}"
+    name = f"{split}-references-{'all' if clips is None else clips}"
     if word:
-        name += f"-{blake2b(word.encode(), digest_size=8).hexdigest()}"  # a word may hold what no file name may
+        name += f"-{blake2b(word.lower().encode(), digest_size=8).hexdigest()}"  # a word may hold what no file name may
     file = kept_or_read(source, name, read)
     return None if file is None else pq.read_table(file).to_pylist()
 
@@ -60,22 +60,25 @@ def gather(rows: Iterable[dict], wanted: int | None = None, word: str | None = N
     Args:
         rows: each with ``caption``, or with ``references``.
         wanted: how many clips (default: all).
-        word: only clips of which a caption has it, in capitals or not; that caption becomes the clip's ``caption``.
+        word: only clips of which a caption has these letters in it, in capitals or not; the first such caption becomes
+            the clip's ``caption``.
 
     Returns:
-        Number of the first row, and that row with all ``references``; in the order in which the clips first appear.
+        Number of the clip's first row (with that word), and that row with all ``references``; in the order of the rows.
     """
     found: dict = {}
+    said: dict = {}  # of all clips, so that none of a clip's texts is lost; sounds are held of the chosen ones alone
     for number, row in enumerate(rows):
         key = (row["youtube_id"], row.get("start_time")) if row.get("youtube_id") else number
-        _, clip = found.setdefault(key, (number, {**row, "references": []}))
-        clip["references"] += row.get("references") or [row["caption"]]
-    clips = list(found.values())
-    if word is not None:
-        having = [(number, clip, [text for text in clip["references"] if word.lower() in text.lower()])
-                  for number, clip in clips]
-        clips = [(number, {**clip, "caption": texts[0]}) for number, clip, texts in having if texts]
-    return clips[:wanted]
+        texts = row.get("references") or [row["caption"]]
+        said.setdefault(key, []).extend(texts)
+        if key in found or (wanted is not None and len(found) >= wanted):
+            continue
+        if word is not None:
+            texts = [text for text in texts if word.lower() in (text or "").lower()]
+        if texts:
+            found[key] = number, row if word is None else {**row, "caption": texts[0]}
+    return [(number, {**row, "references": said[key]}) for key, (number, row) in found.items()]
 
 
 class _Files:

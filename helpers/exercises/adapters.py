@@ -72,14 +72,15 @@ def check_whose_curve(rates: Mapping[str, float]) -> str:
     if sorted(said.values()) != sorted(true.values()):
         raise Wrong(f"the rates are {', '.join(f'{rate:g}' for rate in curve_rates())}, each used once.")
     if said == true:
-        commonest = {name: recorded_runs()[run]["commonest"] or "(not a word)" for name, run in _CURVES.items()}
-        found = (f"at {true[name]:g} ({name}) the commonest caption is “{commonest[name]}”" for name in true)
+        texts = {name: recorded_runs()[run]["commonest"] for name, run in _CURVES.items()}
+        commonest = {name: f"“{text}”" if text else "not a single word" for name, text in texts.items()}
+        found = (f"at {true[name]:g} ({name}) the commonest caption is {commonest[name]}" for name in true)
         return "; ".join(found) + "."
     fast = max(true, key=true.get)
     if said[fast] != true[fast]:
         claimed = next(name for name in said if said[name] == true[fast])
         raise Wrong(f"{claimed} was not the fastest, {fast} was: far too high a rate throws the weights about, so the "
-                    "loss hardly falls.")
+                    "loss jumps up and does not come down again.")
     raise Wrong("the two smaller rates are exchanged: too small a rate goes the same way, only slower.")
 
 

@@ -11,10 +11,10 @@ _CASES = {
     "A": ("shuffled", "captions shuffled", "the loss looks well and the captions are fluent, but they belong to other "
           "clips: it learned the style alone"),
     "B": ("too fast", "learning rate too high",
-          "the loss is finite and hardly falls, and hardly a caption is right: the weights are thrown about"),
+          "the loss is finite but ends above where it began, and every caption is empty: the weights are thrown about"),
     "C": ("healthy", "healthy", "the loss, the style and F1 agree"),
-    "D": ("too slow", "learning rate too low", "the loss still falls steeply at the end, and the style is not all "
-          "there: it needs more steps, or larger ones"),
+    "D": ("too slow", "learning rate too low", "the loss is still high and still on its way down at the end, and the "
+          "style is not all there: it needs more steps, or larger ones"),
     "E": ("too loud", "samples not scaled",
           "it trained as well as the healthy run; what it was asked about afterwards is 32,768 times as loud"),
 }

@@ -154,7 +154,8 @@ def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: 
 
 
 def spare_work(model: PreTrainedModel) -> None:
-    """Let a model of the library's do nothing that nobody needs. What it answers and learns stays the same."""
+    """Let a model of the library's do nothing that nobody needs. What it answers and learns stays the same, up
+    to rounding."""
     spare_audio_tower(model)
     spare_cache(model)
     spare_head(model)
@@ -172,12 +173,13 @@ def spare_audio_tower(model: PreTrainedModel) -> None:
 
 
 def spare_cache(model: PreTrainedModel) -> None:
-    """Keep no keys and values for later while the model is in training mode: there is no later.
+    """Keep no keys and values for later while the model is in training mode, unless they are asked for.
 
     `Trainer` means to see to that, but says so in the model's own configuration; the language model looks into its own.
     """
     def without(language_model: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        return args, {**kwargs, "use_cache": False} if language_model.training else kwargs
+        spared = language_model.training and kwargs.get("past_key_values") is None  # `generate` brings its own
+        return args, {**kwargs, "use_cache": False} if spared else kwargs
 
     model.model.language_model.register_forward_pre_hook(without, with_kwargs=True)
 

@@ -40,7 +40,8 @@ def _course(profile: Profile, model, processor, output: Path, train, **overrides
 
 ARMS: dict[str, Callable[..., Trainer]] = {
     "guide": make_guide_trainer,  # suffix-list LoRA, whole-sequence labels, logits everywhere
-    "guide labels": _guide_labels,  # the course's LoRA with the guide's labels: what the labels alone do
+    # the course's LoRA with the guide's labels: what the labels alone do (mid-size: on the library's model as it is)
+    "guide labels": _guide_labels,
     "course": _course,
     "full": _full_fine_tuning,
 }
