@@ -37,7 +37,8 @@ def _figures() -> dict:
         "rows": {"03": {"used": 100, "read": 109.6}, "06": {"used": 20, "read": 30.0}},
         "tiny": {"arms": {"guide": guide[:1], "guide labels": guide, "course": course, "full": course[:1]},
                  "literal": slow},
-        "labels": {"steps": {"30": {"guide labels": guide, "course": course}}},
+        "labels": {"steps": {"30": {"guide labels": guide, "course": course},
+                             "60": {"guide labels": guide, "course": guide}}},
         "streaming": {"runs": [{"clips": 100, "seconds": 2.0, "peak": 5e8},
                                {"clips": 1000, "seconds": 10.0, "peak": 6e8},
                                {"clips": 10_000, "seconds": 100.0, "peak": 9e8}]},
@@ -64,6 +65,8 @@ def test_rows_ratios_and_verdicts(results):
     labels = rows[LABELS]
     assert labels.cells[1:] == ("0.45", "0.85", "+0.40 (+0.30, +0.50)", "at least +0.2, ahead for every seed", "yes")
     assert rows[f"{LABELS}, after 30 steps"].ratio == "+0.40 (+0.30, +0.50)"
+    assert rows[f"{LABELS}, after 30 and 60 steps, on average"].cells[3:] == (
+        "+0.20 (+0.15, +0.25)", "at least +0.2, ahead for every seed", "yes")
     (memory,) = [row for row in rows.values() if row.measure.startswith("streaming") and "memory" in row.measure]
     assert memory.ratio == "1.50" and memory.met is False
     (batched,) = [row for row in rows.values() if "caption`" in row.measure]

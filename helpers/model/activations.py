@@ -41,7 +41,7 @@ def training_bytes(config: AudioFlamingo3Config, clips: int, length: int, logits
     h, i, a, n, mask = _widths(config, clips, length)
     inputs = 5 * h + a + i
     if dropout:
-        inputs *= size + (4 if device == "mps" else 1)
+        inputs *= size + (1 if device == "cuda" else 4)
     elif size < 4:
         inputs *= size  # autocast casts the float32 input down again for each adapter
     else:

@@ -122,8 +122,8 @@ def estimate_memory(model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtyp
         clip_seconds: length of the longest clip of a batch, to which all are padded.
         trim_logits: keep the logits of ``answer_tokens`` positions (see `AudioFlamingo3DataCollator`), not of all.
         prompt_tokens, answer_tokens: text of a chat besides the audio; ``new_tokens`` are generated at most.
-        device: ``"cuda"``, ``"cpu"`` or ``"mps"``: dropout (as `make_trainer` has it) remembers a byte a number, on the
-            last a whole number.
+        device: ``"cuda"``, ``"cpu"`` or ``"mps"``: PyTorch's dropout remembers a byte a number on the first, a whole
+            number elsewhere (`make_trainer`'s a byte on a CPU too: a fifth less is kept then than is counted here).
 
     Raises:
         ValueError, UnknownModel: a size that is not positive; a model that is not of AF3's family.

@@ -122,8 +122,19 @@ def _matching_row(arms: dict, arm: str, title: str, bar: float | None = None) ->
 
 
 def _labels_rows(figures: dict) -> list[Row]:
-    return [_matching_row(arms, "guide labels", f"the guide's labels, same LoRA, after {steps} steps")
-            for steps, arms in figures["steps"].items()]
+    against, steps = "the guide's labels, same LoRA, after", figures["steps"]
+    rows = [_matching_row(arms, "guide labels", f"{against} {number} steps") for number, arms in steps.items()]
+    together = {arm: [_mean_run(runs) for runs in zip(*(arms[arm] for arms in steps.values()), strict=True)]
+                for arm in ("guide labels", "course")}
+    return [*rows, _matching_row(together, "guide labels", f"{against} {_listed(list(steps))} steps, on average", 0.2)]
+
+
+def _mean_run(runs: tuple[dict, ...]) -> dict:
+    return {"held_out": {"test": {"matching": _mean(_held_out(list(runs), "matching"))}}}
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _tiny_rows(figures: dict) -> list[Row]:
