@@ -48,7 +48,7 @@ def clips_with_references(source: str, split: str, clips: int | None, word: str 
         return while_fetching(files.clips(clips, word), source, clips), features
 
     name = f"{split}-references-{'all' if clips is None else clips}"
-    if word:
+    if word is not None:
         name += f"-{blake2b(word.lower().encode(), digest_size=8).hexdigest()}"  # a word may hold what no file name may
     file = kept_or_read(source, name, read)
     return None if file is None else pq.read_table(file).to_pylist()
