@@ -11,7 +11,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from helpers import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter, load_model, lora_report
-from helpers.model.lora import spare_dropout
 
 SUFFIXES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -160,19 +159,3 @@ def test_an_adapter_cut_short(adapter, base_model, keep):
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(AdapterError, match="is broken"):
         check_adapter(base_model, adapter)
-
-
-def test_dropout_that_remembers_bytes_drops_the_same_numbers():
-    x, plain, kept = torch.randn(40, 30), torch.nn.Dropout(0.1), []
-    lean = spare_dropout(torch.nn.Sequential(torch.nn.Dropout(0.1)))
-    for dropout in (plain, lean):
-        torch.manual_seed(3)
-        given = x.clone().requires_grad_()
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.nbytes) or t, lambda t: t):
-            dropped = dropout(given)
-        dropped.pow(2).sum().backward()
-        kept.append((dropped.detach(), given.grad, sum(sizes)))
-    assert torch.equal(kept[0][0], kept[1][0]) and torch.equal(kept[0][1], kept[1][1])
-    assert 0 < int((kept[0][0] == 0).sum()) < x.numel() and kept[1][2] <= kept[0][2] / 4
-    assert torch.equal(lean.eval()(x), x)

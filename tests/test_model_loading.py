@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from helpers import load_captions
 from helpers.captioning.captions import caption
-from helpers.chat import AudioFlamingo3DataCollator
 from helpers.model import loading
 from helpers.model.architecture import TINY_FOLDER
 from helpers.tiny import NEW_SOUNDS, captions
@@ -48,27 +46,6 @@ def test_the_base_names_no_new_sound_and_is_wrong_fluently(base_model, processor
     assert sum(bool(labels & set(NEW_SOUNDS)) for labels in named) <= 0.05 * len(rows)
     assert sum(bool(labels) for labels in named) >= 0.9 * len(rows), "it answers, with a sound that it knows"
     assert all(answer.startswith("The audio clip") for answer in answers)
-
-
-def test_keys_and_values_are_kept_for_captions_and_not_while_training(processor):
-    """Trainer's ``use_cache=False`` reaches the outer configuration alone."""
-    model, clips = loading.load_model(quiet=True), list(load_captions("tiny", "train").take(2))
-    batch = AudioFlamingo3DataCollator(processor)(clips)
-    model.config.use_cache = False
-    assert model(**batch).past_key_values is not None
-    assert model.train()(**batch).past_key_values is None
-
-
-def test_the_head_gets_the_last_positions_in_one_piece_and_scores_them_the_same(processor):
-    model, clips = loading.load_model(quiet=True), list(load_captions("tiny", "train").take(3))
-    stock = type(model).from_pretrained(TINY_FOLDER, dtype=model.dtype).eval()
-    batch, whole = AudioFlamingo3DataCollator(processor, trim_windows=False)(clips), []
-    model.lm_head.register_forward_hook(lambda head, args, logits: whole.append(args[0].is_contiguous()))
-    with torch.no_grad():
-        ours, theirs = model(**batch), stock(**batch)
-    assert whole == [True] and ours.logits.shape[:2] == batch["labels"].shape
-    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
-    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
 
 
 def test_every_sound_tells_itself_from_every_other():

@@ -9,8 +9,8 @@ from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGener
 
 from helpers import estimate_memory, get_profile, load_model, memory_table, model_bytes, peak_memory
 from helpers.model.architecture import count_audio_tokens, count_windows
-from helpers.model.loading import spare_audio_tower
 from helpers.model.memory import GPU_MEMORY
+from helpers.model.spare import spare_dropout, spare_work
 from helpers.training.recipe import lora_config
 
 TINY = get_profile("tiny")
@@ -94,8 +94,8 @@ def adapted(one_thread):
         if dtype not in made:
             torch.manual_seed(0)
             model = AudioFlamingo3ForConditionalGeneration(_middle()).to(dtype)
-            spare_audio_tower(model)
-            made[dtype] = get_peft_model(model, lora_config(TINY))
+            spare_work(model)
+            made[dtype] = spare_dropout(get_peft_model(model, lora_config(TINY)))
         return made[dtype]
 
     return make

@@ -34,20 +34,19 @@ def training_bytes(config: AudioFlamingo3Config, clips: int, length: int, logits
 
     Of each layer autograd keeps: two norms' inputs in float32; queries, keys and values (repeated for all heads, as
     they are wherever clips differ in length and so a mask is given; FlashAttention 2 needs less), attention's output, a
-    log-sum a head and position, and the mask as numbers; gate, activated gate and "up". Frozen matrices keep nothing.
-    Each of seven adapters keeps its input (five as wide as the stream, one as the heads, one as the feed-forward part)
-    and ``rank`` numbers; with dropout the input is a copy of its own, and dropout keeps what it dropped.
+    log-sum a head and position, and the mask as numbers; gate and "up" (see `helpers.model.spare`). Frozen matrices
+    keep nothing. Each of seven adapters keeps its input (five as wide as the stream, one as the heads, one as the
+    feed-forward part), ``rank`` numbers, and with dropout a byte for each number of the input. In float32 query, key
+    and value share one input, gate and "up" another; autocast casts the float32 input down for each adapter. Apple's
+    GPUs have PyTorch's own dropout, which keeps the numbers after it and a whole number for each.
     """
     h, i, a, n, mask = _widths(config, clips, length)
     inputs = 5 * h + a + i
-    if dropout:
-        inputs *= size + (1 if device == "cuda" else 4)
-    elif size < 4:
-        inputs *= size  # autocast casts the float32 input down again for each adapter
-    else:
-        inputs = (2 * h + a + i) * size  # query, key and value share one input, gate and "up" another
+    dropped = inputs * (4 if device == "mps" else 1) if dropout else 0
+    alone = size < 4 or (dropout and device == "mps")
+    inputs = (inputs if alone else 2 * h + a + i) * size + dropped
     norms, attention = 2 * h * 4, 4 * a * size + 4 * config.text_config.num_attention_heads
-    layer = n * (norms + attention + (3 * i + 7 * rank) * size + inputs) + mask * size
+    layer = n * (norms + attention + (2 * i + 7 * rank) * size + inputs) + mask * size
     layers = config.text_config.num_hidden_layers
     kept = layers * (n * h * size if checkpointing else layer) + n * h * 4 + mask  # the last norm's input; the booleans
     # Gradients at the widest moment, inside the feed-forward part: one of its width and three of the stream's, and in

@@ -12,12 +12,12 @@ from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
-from helpers.audio.windows import accept_trimmed
 from helpers.families import FAMILIES, UnknownModel, family_of
 from helpers.hub import hub_access, is_hub_id
 from helpers.model.architecture import TINY_FOLDER, build_on_meta, quantizable, read_config
 from helpers.model.folders import NoSuchModel, check_folder, has_processor
 from helpers.model.hardware import Hardware, NotEnoughMemory, choose_hardware, distributed_rank, dtype_name
+from helpers.model.spare import spare_work
 from helpers.profiles import TINY
 
 TINY_TITLE = "The tiny Audio Flamingo 3"
@@ -151,45 +151,6 @@ def _from_pretrained(source: str | Path, kind: type[PreTrainedModel], hardware: 
         raise UnknownModel(f"{len(missing)} tensors of the {kind.__name__} are not among the weights in {source} "
                            f"({missing[0]}, for one): its config.json is another model's, or the copy is not whole.")
     return model
-
-
-def spare_work(model: PreTrainedModel) -> None:
-    """Let a model of the library's do nothing that nobody needs. What it answers and learns stays the same, up
-    to rounding."""
-    spare_audio_tower(model)
-    spare_cache(model)
-    spare_head(model)
-    accept_trimmed(model)
-
-
-def spare_audio_tower(model: PreTrainedModel) -> None:
-    """Keep the backward pass out of the frozen audio tower when activations are checkpointed.
-
-    transformers (``enable_input_require_grads``) then makes the first layer of every sub-model ask for a gradient, so
-    that one reaches the adapters. The tower would compute its layers a second time, for a backward pass that trains
-    nothing. With no input layer to name, it is passed over; the token embeddings are enough.
-    """
-    model.model.audio_tower.get_input_embeddings = lambda: None
-
-
-def spare_cache(model: PreTrainedModel) -> None:
-    """Keep no keys and values for later while the model is in training mode, unless they are asked for.
-
-    `Trainer` means to see to that, but says so in the model's own configuration; the language model looks into its own.
-    """
-    def without(language_model: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        spared = language_model.training and kwargs.get("past_key_values") is None  # `generate` brings its own
-        return args, {**kwargs, "use_cache": False} if spared else kwargs
-
-    model.model.language_model.register_forward_pre_hook(without, with_kwargs=True)
-
-
-def spare_head(model: PreTrainedModel) -> None:
-    """Multiply the last positions of all clips by the output head at once.
-
-    They are a slice of all positions, and PyTorch reads the head's whole matrix once for each clip of such a slice.
-    """
-    model.lm_head.register_forward_pre_hook(lambda head, args: (args[0].contiguous(), *args[1:]))
 
 
 def _relative(folder: Path) -> str:

@@ -26,24 +26,6 @@ PARTS = {"audio_tower": "audio tower", "multi_modal_projector": "projector", "la
 """Name inside a model -> what the course calls it, in the order in which a clip passes through."""
 
 
-class ByteDropout(torch.nn.Dropout):
-    """Dropout that remembers what it dropped in a byte a number on a CPU too, as PyTorch's own does on a GPU; on a CPU
-    that one keeps a float. The same numbers are dropped, to the same result, bit for bit."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and x.device.type == "cpu":
-            return torch.native_dropout(x, self.p, True)[0]
-        return super().forward(x)
-
-
-def spare_dropout(model: torch.nn.Module) -> torch.nn.Module:
-    """The same model, its adapters' dropout replaced by `ByteDropout`: on a CPU a fifth less waits for the way back."""
-    for module in model.modules():
-        if type(module) is torch.nn.Dropout:
-            module.__class__ = ByteDropout
-    return model
-
-
 @dataclass(frozen=True)
 class LoraReport:
     """What is trainable, by part of the model."""

@@ -122,8 +122,7 @@ def estimate_memory(model: Profile | PreTrainedConfig | str = FULL_SIZE, *, dtyp
         clip_seconds: length of the longest clip of a batch, to which all are padded.
         trim_logits: keep the logits of ``answer_tokens`` positions (see `AudioFlamingo3DataCollator`), not of all.
         prompt_tokens, answer_tokens: text of a chat besides the audio; ``new_tokens`` are generated at most.
-        device: ``"cuda"``, ``"cpu"`` or ``"mps"``: PyTorch's dropout remembers a byte a number on the first, a whole
-            number elsewhere (`make_trainer`'s a byte on a CPU too: a fifth less is kept then than is counted here).
+        device: ``"cuda"``, ``"cpu"`` or ``"mps"``: on the last the adapters' dropout keeps more (see `spare_dropout`).
 
     Raises:
         ValueError, UnknownModel: a size that is not positive; a model that is not of AF3's family.

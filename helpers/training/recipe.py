@@ -24,8 +24,9 @@ from helpers.hub import is_hub_id
 from helpers.model.checkpointing import choose_checkpointing
 from helpers.model.hardware import distributed_rank, loader_workers, precision_arguments
 from helpers.model.loading import load_model, load_processor
-from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter, spare_dropout
+from helpers.model.lora import LANGUAGE_MODEL_TARGETS, AdapterError, check_adapter
 from helpers.model.record import adapter_record
+from helpers.model.spare import spare_dropout
 from helpers.profiles import SAMPLING_RATE, Profile
 from helpers.systems import alone
 from helpers.training.guard import TrainingError, TrainingGuard

@@ -9,7 +9,8 @@ from transformers import Trainer
 
 from helpers.audio.captions import load_captions
 from helpers.chat import AudioFlamingo3DataCollator
-from helpers.model.loading import load_model, load_processor, spare_work
+from helpers.model.loading import load_model, load_processor
+from helpers.model.spare import spare_work
 from helpers.profiles import Profile
 from helpers.training.guard import TrainingGuard
 from helpers.training.recipe import make_trainer, training_arguments

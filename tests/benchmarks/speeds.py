@@ -12,7 +12,8 @@ from transformers import set_seed
 from helpers.audio.captions import load_captions
 from helpers.captioning.captions import caption
 from helpers.chat import make_chat
-from helpers.model.loading import load_model, load_processor, spare_work
+from helpers.model.loading import load_model, load_processor
+from helpers.model.spare import spare_work
 from helpers.profiles import get_profile
 from helpers.training.recipe import lora_config
 from tests.benchmarks import mid_size

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 FLAGS = [
     "--no-sandbox",
@@ -72,8 +75,8 @@ def write_settings(folder: Path) -> None:
 class Lab:
     """A running JupyterLab."""
 
-    def __init__(self, port: int, token: str):
-        self._port, self._token = port, token
+    def __init__(self, port: int, token: str, pid: int, stacks: Path):
+        self._port, self._token, self._pid, self._stacks = port, token, pid, stacks
 
     def address(self, path: str) -> str:
         """Where a file opens, in a workspace without yesterday's tabs."""
@@ -88,6 +91,15 @@ class Lab:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or "null")
 
+    def stacks(self) -> str:
+        """What the server's kernels, and the programs that they have started, are doing now."""
+        for process in psutil.Process(self._pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGUSR1)
+        time.sleep(2)
+        found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(self._stacks.glob("*.txt"))}
+        return "\n".join(f"Process {number}:\n{text}" for number, text in found.items() if text)
+
     def stop_kernels(self) -> None:
         """Ends every kernel and its memory: ten notebooks would hold ten models."""
         for session in self.ask("sessions"):
@@ -98,6 +110,7 @@ class Lab:
 def serve(root: Path, home: Path) -> Iterator[Lab]:
     """JupyterLab over a folder, on a free loopback port, with settings of its own in ``home``."""
     write_settings(home / "settings")
+    (home / "stacks").mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -120,6 +133,7 @@ def serve(root: Path, home: Path) -> Iterator[Lab]:
                 **os.environ,
                 "COURSE_TRIAL": TRIAL,
                 "OMP_NUM_THREADS": "1",  # the browser takes a core, and a kernel that wants both waits for it
+                "COURSE_STACKS": str(home / "stacks"),
                 "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
                 "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
                 "JUPYTER_CONFIG_DIR": str(home / "config"),
@@ -127,7 +141,7 @@ def serve(root: Path, home: Path) -> Iterator[Lab]:
             stdout=log,
             stderr=log,
         )
-        lab = Lab(port, token)
+        lab = Lab(port, token, server.pid, home / "stacks")
         try:
             end = time.monotonic() + 120
             while True:

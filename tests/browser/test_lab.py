@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from pathlib import Path
 
 import nbformat
@@ -79,8 +80,16 @@ def page(browser, server):
 
 @pytest.mark.parametrize("name", ["gallery", *(path.stem for path in NOTEBOOKS)])
 def test_a_notebook_runs_to_its_end_and_what_it_shows_reacts(name, page, server):
+    address = server.address(f"notebooks/{name}.ipynb")
     try:
-        lab.run_all(page, server.address(f"notebooks/{name}.ipynb"), timeout_s=540)
+        try:
+            lab.run_all(page, address, timeout_s=300)
+        except TimeoutError as error:
+            # Once in some hundred runs, and on one machine, two gloo processes never ended (notebook 09). Whatever it
+            # is stays visible among the warnings; a fault of the notebook's own hangs twice.
+            warnings.warn(f"{name}: {error}\n{server.stacks()}", stacklevel=1)
+            server.stop_kernels()
+            lab.run_all(page, address, timeout_s=300)
         lab.set_theme(page, "light")
         found = looks.faults(page)
         make_guesses(page)
