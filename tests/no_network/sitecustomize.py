@@ -7,7 +7,6 @@ import faulthandler
 import os
 import signal
 import socket
-from pathlib import Path
 
 _LOCAL = {"127.0.0.1", "::1", "localhost", "0.0.0.0", ""}
 
@@ -46,5 +45,5 @@ def block() -> None:
 
 block()
 if os.environ.get("COURSE_STACKS") and hasattr(signal, "SIGUSR1"):
-    _STACK = Path(os.environ["COURSE_STACKS"], f"{os.getpid()}.txt").open("w")  # faulthandler wants it open
-    faulthandler.register(signal.SIGUSR1, file=_STACK)
+    _file = os.path.join(os.environ["COURSE_STACKS"], f"{os.getpid()}.txt")
+    faulthandler.register(signal.SIGUSR1, file=os.open(_file, os.O_CREAT | os.O_WRONLY))  # open as long as it runs
