@@ -33,6 +33,7 @@ _HOMES = {
     "model.relatives": ["write_music_flamingo"],
     "model.lora": ["LANGUAGE_MODEL_TARGETS", "AdapterError", "check_adapter", "lora_report"],
     "model.record": ["adapter_record"],
+    "model.spare": ["spare_dropout"],
     "captioning.captions": ["CaptioningInterrupted", "caption"],
     "captioning.decoding": ["GREEDY"],
     "captioning.overflow": ["FloatOverflow"],
