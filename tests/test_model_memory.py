@@ -41,7 +41,7 @@ def test_adapters_gradients_and_optimizer_are_exact_to_the_byte(dtype, quantize)
 VOCABULARY, WINDOW = 8_000, 4
 
 
-def _middle() -> AudioFlamingo3Config:
+def _middle(intermediate: int = 1024) -> AudioFlamingo3Config:
     return AudioFlamingo3Config(
         audio_token_id=VOCABULARY - 1,
         audio_config={
@@ -57,7 +57,7 @@ def _middle() -> AudioFlamingo3Config:
             "model_type": "qwen2",
             "vocab_size": VOCABULARY,
             "hidden_size": 512,
-            "intermediate_size": 1024,
+            "intermediate_size": intermediate,
             "num_hidden_layers": 4,
             "num_attention_heads": 8,
             "num_key_value_heads": 2,
@@ -87,16 +87,16 @@ def _batch(
 
 @pytest.fixture(scope="module")
 def adapted(one_thread):
-    """Dtype -> a mid-size model with an adapter, made once each."""
+    """Dtype and width of the feed-forward part -> a mid-size model with an adapter, made once each."""
     made = {}
 
-    def make(dtype):
-        if dtype not in made:
+    def make(dtype, intermediate=1024):
+        if (dtype, intermediate) not in made:
             torch.manual_seed(0)
-            model = AudioFlamingo3ForConditionalGeneration(_middle()).to(dtype)
+            model = AudioFlamingo3ForConditionalGeneration(_middle(intermediate)).to(dtype)
             spare_work(model)
-            made[dtype] = spare_dropout(get_peft_model(model, lora_config(TINY)))
-        return made[dtype]
+            made[dtype, intermediate] = spare_dropout(get_peft_model(model, lora_config(TINY)))
+        return made[dtype, intermediate]
 
     return make
 
@@ -111,6 +111,13 @@ def test_a_training_steps_peak_in_float32(adapted, checkpointing, clips, seconds
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_training_steps_peak_with_the_logits_of_every_position(adapted, checkpointing):
     _check_step(adapted(torch.float32), torch.float32, 2, 4, checkpointing, kept=None)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_training_steps_peak_with_a_feed_forward_part_as_wide_as_the_8_b_models(adapted, dtype, checkpointing):
+    """5.3 times the stream: what is as wide as that part weighs most."""
+    _check_step(adapted(dtype, 2720), dtype, 1, 8, checkpointing, kept=16)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

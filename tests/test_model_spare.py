@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import get_peft_model
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+from peft import LoraConfig, get_peft_model
 from transformers import AudioFlamingo3ForConditionalGeneration
 
 from helpers import AudioFlamingo3DataCollator, get_profile, load_captions, load_model
 from helpers.model.architecture import TINY_FOLDER
-from helpers.model.spare import SparingLinear, SparingMLP, spare_dropout
+from helpers.model.spare import LaterDropout, SparingLinear, SparingMLP, spare_dropout, spare_gate
 from helpers.training.recipe import lora_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,7 +62,7 @@ def test_a_step_learns_the_same_bit_for_bit_and_keeps_less(batch, dtype, checkpo
         assert kept < 0.8 * own_kept
 
 
-@pytest.mark.parametrize("probability", [0.1, 1.0])
+@pytest.mark.parametrize("probability", [0.05, 0.15, 1.0])
 def test_dropout_drops_the_same_numbers_and_answers_drop_none(probability):
     class Layer(torch.nn.Module):
         """As peft's, with what `spare_dropout` looks at."""
@@ -89,7 +90,36 @@ def test_dropout_drops_the_same_numbers_and_answers_drop_none(probability):
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
     assert (found[1][1] == 0).any() and (probability == 1) == (not found[1][1].any())
     x = torch.randn(3, 30)
-    assert torch.equal(lean.eval()(x), plain.eval()(x))
+    lean.lora_dropout["default"].p = 0.0  # as somebody who wants none may set it
+    assert torch.equal(lean(x), plain.eval()(x))
+    lean.lora_dropout["default"].p = probability
+    assert torch.equal(lean.eval()(x), plain(x))
+
+
+def test_a_variant_of_lora_is_left_as_it_is():
+    """DoRA takes the dropout's result for itself."""
+    layer = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(8, 8)})
+    adapted = get_peft_model(layer, LoraConfig(target_modules=["q_proj"], lora_dropout=0.1, use_dora=True))
+    spare_dropout(adapted)
+    assert not any(isinstance(module, SparingLinear | LaterDropout) for module in adapted.modules())
+    assert sum(type(module) is torch.nn.Dropout for module in adapted.modules()) == 1
+
+
+def test_the_gate_is_spared_where_accelerate_has_put_its_hooks(batch):
+    model = AudioFlamingo3ForConditionalGeneration.from_pretrained(TINY_FOLDER, dtype=torch.float32)
+    layers = model.model.language_model.layers
+    for layer in layers:
+        add_hook_to_module(layer.mlp, AlignDevicesHook(execution_device="cpu", io_same_device=True))
+    plain = model(**batch).loss
+    spare_gate(model)
+    loss = model(**batch).loss
+    assert torch.equal(loss, plain)
+    seen, todo = set(), {loss.grad_fn}
+    while todo:
+        node = todo.pop()
+        seen.add(node)
+        todo |= {before for before, _ in node.next_functions if before is not None} - seen
+    assert sum(node.name() == "_GateBackward" for node in seen) == len(layers)
 
 
 def test_keys_and_values_are_kept_for_captions_and_not_while_training(processor):

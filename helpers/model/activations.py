@@ -49,9 +49,10 @@ def training_bytes(config: AudioFlamingo3Config, clips: int, length: int, logits
     layer = n * (norms + attention + (2 * i + 7 * rank) * size + inputs) + mask * size
     layers = config.text_config.num_hidden_layers
     kept = layers * (n * h * size if checkpointing else layer) + n * h * 4 + mask  # the last norm's input; the booleans
-    # Gradients at the widest moment, inside the feed-forward part: one of its width and three of the stream's, and in
-    # 16 bits the adapter's float32 gradient before and after dropout beside them.
-    working = n * (size * (i + 3 * h) + (8 * i if size < 4 else 0)) + unpacked + (layer if checkpointing else 0)
+    # Gradients at the widest moment, inside the feed-forward part: one of its width and three of the stream's. Beside
+    # them in 16 bits the adapter's float32 gradient before and after dropout; in 32 its input, dropped again.
+    beside = 8 * i if size < 4 else size * i if dropped and not alone else 0
+    working = n * (size * (i + 3 * h) + beside) + unpacked + (layer if checkpointing else 0)
     # The logits' log-softmax, its gradient, and theirs, all in float32.
     return kept, working, 3 * 4 * clips * logits * config.text_config.vocab_size
 

@@ -4,6 +4,8 @@
 (`spare_head`, `helpers.audio.windows`), they are the same up to rounding.
 """
 
+from types import MethodType
+
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, silu
@@ -82,6 +84,17 @@ def spare_gate(model: torch.nn.Module) -> None:
     for module in model.modules():
         if type(module) is Qwen2MLP and isinstance(module.act_fn, SiLUActivation | torch.nn.SiLU):
             module.__class__ = SparingMLP
+            if hasattr(module, "_old_forward"):  # accelerate's hooks, on several devices, hold the method itself
+                module._old_forward = MethodType(SparingMLP.forward, module)
+
+
+def _drop(x: torch.Tensor, probability: float) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """What PyTorch's dropout leaves of ``x``, which numbers it kept, as booleans, and what it multiplies them by."""
+    if x.device.type != "cpu":
+        return *torch.native_dropout(x, probability, True), 1 / (1 - probability) if probability < 1 else 0.0
+    kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - probability)
+    scale = float(torch.ones((), dtype=x.dtype).div_(1 - probability)) if probability < 1 else 0.0  # rounded as there
+    return x.mul(kept).mul_(scale), kept, scale
 
 
 class _DroppedLinear(torch.autograd.Function):
@@ -90,51 +103,62 @@ class _DroppedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, probability: float) -> torch.Tensor:
-        dropped, kept = torch.native_dropout(x, probability, True)
+        dropped, kept, ctx.scale = _drop(x, probability)
         ctx.save_for_backward(x, kept, weight)
-        ctx.scale = 1 / (1 - probability) if probability < 1 else 0.0
         return linear(dropped, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         x, kept, weight = ctx.saved_tensors
-        dropped = torch.ops.aten.native_dropout_backward(x, kept, ctx.scale).flatten(0, -2)
-        to_weight = gradient.flatten(0, -2).T @ dropped
-        return torch.ops.aten.native_dropout_backward(gradient @ weight, kept, ctx.scale), to_weight, None
+        to_x = to_weight = None
+        if ctx.needs_input_grad[1]:
+            dropped = x.mul(kept).mul_(ctx.scale).reshape(-1, x.shape[-1])
+            to_weight = gradient.reshape(-1, gradient.shape[-1]).T @ dropped
+            del dropped  # as wide as what comes next
+        if ctx.needs_input_grad[0]:
+            to_x = (gradient @ weight).mul_(kept).mul_(ctx.scale)
+        return to_x, to_weight, None
+
+
+class LaterDropout(torch.nn.Dropout):
+    """An adapter's dropout, left to the matrix after it, which asks this for the probability (see `SparingLinear`)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 class SparingLinear(torch.nn.Linear):
     """An adapter's first matrix with its dropout before it.
 
     Attributes:
-        probability: of dropping a number, while in training mode.
+        dropouts: the `LaterDropout` before it; in a list, so that it is no part of this module too.
     """
 
-    probability = 0.0
+    dropouts: list[LaterDropout]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        device = x.device.type
-        if not self.training or not self.probability:
+        (dropout,), device = self.dropouts, x.device.type
+        if not dropout.training or not dropout.p:
             return super().forward(x)
         if device not in ("cpu", "cuda") or torch.is_autocast_enabled(device):  # autocast makes a copy of x in any case
-            dropped = (torch.native_dropout(x, self.probability, True)[0] if device == "cpu" else
-                       torch.nn.functional.dropout(x, self.probability))
-            return super().forward(dropped)
-        return _DroppedLinear.apply(x, self.weight, self.probability)
+            return super().forward(_drop(x, dropout.p)[0] if device == "cpu" else torch.dropout(x, dropout.p, True))
+        return _DroppedLinear.apply(x, self.weight, dropout.p)
 
 
 def spare_dropout(adapted: torch.nn.Module) -> torch.nn.Module:
-    """The same model with adapters of peft's, whose dropout keeps less for the backward pass.
+    """The same model with plain LoRA adapters of peft's, whose dropout keeps less for the backward pass.
 
-    Queries, keys and values hear one input, and so do gate and "up": it is kept once, not once an adapter with other
-    numbers dropped. What was dropped is a byte a number on a CPU too, where PyTorch's own dropout keeps a float. The
-    same numbers are dropped, to the same result and the same gradients.
+    Queries, keys and values hear one input, and so do gate and "up". Without autocast it is kept once, not once an
+    adapter with other numbers dropped (autocast copies it for each in any case). What was dropped is a byte a number on
+    a CPU too, where PyTorch's own dropout keeps a float. The same numbers are dropped, to the same result and the same
+    gradients. Variants such as DoRA, which use the dropout in other ways, are left as they are.
     """
     for layer in adapted.modules():
         for name, dropout in getattr(layer, "lora_dropout", {}).items():
             first = dict(layer.lora_A.items()).get(name)  # an adapted embedding has none
-            if type(dropout) is torch.nn.Dropout and type(first) is torch.nn.Linear:
-                first.__class__, first.probability = SparingLinear, dropout.p
-                layer.lora_dropout[name] = torch.nn.Identity()
+            plain = name not in getattr(layer, "lora_variant", {})
+            if plain and type(dropout) is torch.nn.Dropout and type(first) is torch.nn.Linear:
+                dropout.__class__, first.__class__ = LaterDropout, SparingLinear
+                first.dropouts = [dropout]
     return adapted

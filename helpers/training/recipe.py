@@ -1,6 +1,7 @@
 """The recipe of notebook 03 as functions, for the places that need its result rather than its explanation.
 
-The notebook writes the same calls out for the learner; a test holds the two together.
+The notebook writes the same calls out for the learner, all but `spare_dropout`, which changes no number; a test holds
+the two together.
 """
 
 import os

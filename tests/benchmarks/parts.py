@@ -16,7 +16,7 @@ from helpers.profiles import get_profile
 from tests.benchmarks.hub import count_rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 FEWER_STEPS = (30, 60, 120)
 """Of the tiny profile's 300."""
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072"}

@@ -92,13 +92,19 @@ class Lab:
             return json.loads(answer.read() or "null")
 
     def stacks(self) -> str:
-        """What the server's kernels, and the programs that they have started, are doing now."""
-        for process in psutil.Process(self._pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGUSR1)
+        """What the server's kernels, and the programs that they have started, are doing now; where the system has the
+        signal that asks them (see tests/no_network)."""
+        if not hasattr(signal, "SIGUSR1"):
+            return ""
+        files = []
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self._pid).children(recursive=True):
+                file = self._stacks / f"{process.pid}.txt"
+                if file.exists():  # a program without one would die of the signal
+                    process.send_signal(signal.SIGUSR1)
+                    files.append(file)
         time.sleep(2)
-        found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(self._stacks.glob("*.txt"))}
-        return "\n".join(f"Process {number}:\n{text}" for number, text in found.items() if text)
+        return "\n".join(f"Process {file.stem}:\n{file.read_text(encoding='utf-8')}" for file in files)
 
     def stop_kernels(self) -> None:
         """Ends every kernel and its memory: ten notebooks would hold ten models."""
