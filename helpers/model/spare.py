@@ -88,12 +88,12 @@ def spare_gate(model: torch.nn.Module) -> None:
                 module._old_forward = MethodType(SparingMLP.forward, module)
 
 
-def _drop(x: torch.Tensor, probability: float) -> tuple[torch.Tensor, torch.Tensor, float]:
+def _drop(x: torch.Tensor, probability: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | float]:
     """What PyTorch's dropout leaves of ``x``, which numbers it kept, as booleans, and what it multiplies them by."""
     if x.device.type != "cpu":
         return *torch.native_dropout(x, probability, True), 1 / (1 - probability) if probability < 1 else 0.0
     kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - probability)
-    scale = float(torch.ones((), dtype=x.dtype).div_(1 - probability)) if probability < 1 else 0.0  # rounded as there
+    scale = torch.ones((), dtype=x.dtype).div_(1 - probability) if probability < 1 else 0.0  # rounded as it is there
     return x.mul(kept).mul_(scale), kept, scale
 
 
