@@ -43,7 +43,7 @@ test-browser: tests-environment
 soak: tests-environment
 	"$(BIN)/python" -m pytest tests -m soak
 
-# Some twenty-five minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
+# Some thirty-five minutes on two quiet cores; prints a table and stores its figures in tests/benchmarks/results.
 bench: environment
 	"$(BIN)/python" -m tests.benchmarks
 

@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results" / "benchmark.json"
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
-        description="Measure the course's recipe against the guide's: some twenty-five minutes on two quiet cores.",
+        description="Measure the course's recipe against the guide's: some thirty-five minutes on two quiet cores.",
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
                         help=f"measure these parts ({', '.join(PARTS)}); keep the other parts' figures of this machine")
