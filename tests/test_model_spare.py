@@ -80,14 +80,23 @@ def test_dropout_drops_the_same_numbers_and_answers_drop_none(probability):
     lean.load_state_dict(plain.state_dict())
     assert spare_dropout(lean) is lean and type(lean.lora_A["default"]) is SparingLinear
     assert lean.state_dict().keys() == plain.state_dict().keys()
-    found = []
+    found, kept = [], []
     for layer in (plain, lean):
         torch.manual_seed(3)
-        x = torch.ones(5, 8, 30, requires_grad=True)
-        answer = layer(x)
+        x, weight = torch.ones(5, 8, 30, requires_grad=True), layer.lora_A["default"].weight
+        sizes, own = [], {x.data_ptr(), weight.data_ptr()}  # which are there in any case
+
+        def keep(tensor, sizes=sizes, own=own):
+            sizes.append(0 if tensor.data_ptr() in own else tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            answer = layer(x)
         answer.square().sum().backward()
-        found.append((answer.detach(), x.grad, layer.lora_A["default"].weight.grad))
+        found.append((answer.detach(), x.grad, weight.grad))
+        kept.append(sum(sizes))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert 0 < kept[1] <= min(x.numel(), kept[0] / 4)
     assert (found[1][1] == 0).any() and (probability == 1) == (not found[1][1].any())
     x = torch.randn(3, 30)
     lean.lora_dropout["default"].p = 0.0  # as somebody who wants none may set it

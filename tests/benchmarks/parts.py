@@ -21,8 +21,8 @@ FEWER_STEPS = (30, 60, 120)
 """Of the tiny profile's 300."""
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 """For glibc: what PyTorch frees goes back to the system at once, so that the process holds what is alive and no more.
-Otherwise freed pieces stay on its heap, which is half as large again as what is alive. It costs time, so nothing is
-timed then. Other systems know no such variable."""
+Otherwise freed pieces stay on its heap, which is more than half as large again as what is alive. It costs time, so
+nothing is timed then. Other systems know no such variable."""
 FULL_RATE = 5e-4
 """Learning rate of full fine-tuning, as in `tests.benchmarks.world`; it breaks at the adapter's."""
 
